@@ -1,0 +1,50 @@
+"""What differs between the versions of TorchGeo, for the datasets."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyproj
+import torch
+from rasterio.transform import from_origin
+from torch import Tensor
+from torchgeo.datasets import GeoDataset
+
+#: Up to 0.8 a sample has its query as `bounds`; since 0.9 a tensor of nine numbers.
+_BOUNDS_ARE_A_TENSOR = hasattr(GeoDataset, '_slice_to_tensor')
+
+
+def place_of(
+    dataset: GeoDataset, query: tuple[slice, slice, slice], crs: pyproj.CRS
+) -> dict[str, Any]:
+    """What a sample says about its place in this version of TorchGeo.
+
+    Args:
+        dataset: The data set it was read from.
+        query: Bounds and resolution of its pixels.
+        crs: CRS of its pixels.
+    """
+    if not _BOUNDS_ARE_A_TENSOR:
+        return {'bounds': query, 'crs': crs}
+    x, y, _ = query
+    transform = from_origin(x.start, y.stop, x.step, y.step)
+    return {
+        'bounds': dataset._slice_to_tensor(query),
+        'transform': torch.tensor(transform),
+    }
+
+
+def stack_samples(samples: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A batch of samples: tensors are stacked, everything else becomes a list.
+
+    TorchGeo's function of this name refuses since 0.9 what is no tensor, though its
+    own samples of earlier versions have a CRS.
+
+    Args:
+        samples: Samples with the same keys.
+    """
+    samples = list(samples)
+    columns = {key: [sample[key] for sample in samples] for key in samples[0]}
+    return {
+        key: torch.stack(column) if isinstance(column[0], Tensor) else column
+        for key, column in columns.items()
+    }

@@ -1,0 +1,117 @@
+"""Bring pixels from one grid to another."""
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.warp import reproject, transform_bounds
+from rasterio.windows import Window
+
+from .grid import Grid
+
+#: Source pixels read around a target, for the kernel and for the curvature of its edges.
+MARGIN = 4
+
+
+def source_window(source: Grid, target: Grid) -> Window:
+    """Whole pixels of a source that a target may need, clipped to the source.
+
+    Args:
+        source: Grid to read from.
+        target: Grid to fill.
+
+    Returns:
+        A window of *source*; its width or height is 0 if the two do not meet.
+    """
+    left, bottom, right, top = transform_bounds(
+        target.crs, source.crs, *target.bounds, densify_pts=21
+    )
+    corners = [
+        ~source.transform @ corner
+        for corner in [(left, top), (right, top), (right, bottom), (left, bottom)]
+    ]
+    cols, rows = zip(*corners, strict=True)
+    first = (
+        max(int(np.floor(min(rows))) - MARGIN, 0),
+        max(int(np.floor(min(cols))) - MARGIN, 0),
+    )
+    last = (
+        min(int(np.ceil(max(rows))) + MARGIN, source.height),
+        min(int(np.ceil(max(cols))) + MARGIN, source.width),
+    )
+    height, width = max(last[0] - first[0], 0), max(last[1] - first[1], 0)
+    return Window(first[1], first[0], width, height)
+
+
+def aligned_window(source: Grid, target: Grid) -> Window | None:
+    """The window of *source* that is *target*, if their pixels coincide."""
+    if source.crs != target.crs:
+        return None
+    col, row = ~source.transform @ (target.transform.c, target.transform.f)
+    window = Window(round(col), round(row), target.width, target.height)
+    # A hundredth of a pixel is below what a registration can promise.
+    shifted = max(abs(col - round(col)), abs(row - round(row))) > 0.01
+    far_corner = source.crop(window).transform @ (target.width, target.height)
+    wanted = target.transform @ (target.width, target.height)
+    drift = max(
+        abs(a - b) / res
+        for a, b, res in zip(far_corner, wanted, source.res, strict=True)
+    )
+    return None if shifted or drift > 0.01 else window
+
+
+def warp_values(
+    values: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    source: Grid,
+    target: Grid,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Warp values by bilinear interpolation, so that pixels without weight do not bleed.
+
+    Args:
+        values: Of shape (C, H, W), on *source*.
+        weights: Of shape (H, W), not negative; 0 where there is no value.
+        source: Grid of *values*.
+        target: Grid of the result.
+
+    Returns:
+        Sum of weight x value, of shape (C, h, w), and sum of weights, of shape (h, w).
+        Divide the one by the other for the weighted mean.
+    """
+    stack = np.concatenate([values * weights, weights[None]])
+    result = np.zeros((len(stack), *target.shape), np.float32)
+    reproject(
+        stack,
+        result,
+        src_transform=source.transform,
+        src_crs=source.crs,
+        dst_transform=target.transform,
+        dst_crs=target.crs,
+        resampling=Resampling.bilinear,
+        init_dest_nodata=False,
+    )
+    return result[:-1], result[-1]
+
+
+def warp_labels(
+    labels: NDArray[np.uint8], fill: int, source: Grid, target: Grid
+) -> NDArray[np.uint8]:
+    """Warp labels to the nearest pixel; they are never averaged.
+
+    Args:
+        labels: Of shape (H, W), on *source*.
+        fill: Value where *source* does not reach.
+        source: Grid of *labels*.
+        target: Grid of the result.
+    """
+    result = np.full(target.shape, fill, np.uint8)
+    reproject(
+        labels,
+        result,
+        src_transform=source.transform,
+        src_crs=source.crs,
+        dst_transform=target.transform,
+        dst_crs=target.crs,
+        resampling=Resampling.nearest,
+        init_dest_nodata=False,
+    )
+    return result

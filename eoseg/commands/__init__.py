@@ -1,0 +1,1 @@
+"""What a user types. Each module has ``run(word, arguments) -> exit status``."""

@@ -1,0 +1,49 @@
+"""Lines and progress bars of the commands; all of them go to stderr."""
+
+import logging
+from collections.abc import Iterable
+from typing import TypeVar
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+
+Item = TypeVar('Item')
+
+console = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line for the user; results go to files or stdout instead."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def show_log() -> None:
+    """Show what the library logs."""
+    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
+    logger = logging.getLogger('eoseg')
+    if not logger.handlers:
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def progress() -> Progress:
+    """A bar per task, gone when it ends; quiet where stderr is no terminal."""
+    return Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def track(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
+    """Give items one by one, with a progress bar."""
+    with progress() as bar:
+        yield from bar.track(items, total=total, description=description)

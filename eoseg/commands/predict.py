@@ -1,0 +1,234 @@
+"""Map a folder of scenes with a checkpoint: a map of every scene, and their mosaic."""
+
+import argparse
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eoseg_datasets.inventory import Inventory, find_scenes
+from eoseg_datasets.scene import Scene
+
+from ..errors import SceneMismatchError
+from ..io.legend import Legend
+from ..io.report import Report, SceneReport, write_report
+from .console import say
+from .mosaic import parse_crs, write_mosaic
+from .products import Folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..checkpoint import Checkpoint
+
+
+def run(word: str, arguments: Sequence[str]) -> int:
+    """Run ``eoseg predict``."""
+    options = _parser().parse_args(arguments)
+    parse_crs(options.crs)
+    inventory = find_scenes(options.scenes, allow_vrt=options.allow_vrt)
+    if not inventory.scenes:
+        raise FileNotFoundError(_nothing_found(options.scenes, inventory))
+    _check_folder(options.out, options.scenes)
+
+    # Torch takes seconds to import: after what can be refused without it.
+    from ..checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.load(options.checkpoint)
+    legend = Legend(checkpoint.inputs.classes, checkpoint.inputs.colors)
+    names = [scene.name for scene in inventory.scenes]
+    folder = Folder(options.out, legend, checkpoint.sha256, _settings(options))
+    folder.claim(names if options.mosaic else [], overwrite=options.overwrite)
+
+    reports = [
+        SceneReport(str(item.path), item.status, item.reason)
+        for item in inventory.rejected
+    ]
+    mapper = _Mapper(checkpoint, folder, options)
+    reports += [mapper.report(scene) for scene in inventory.scenes]
+    mosaic = _mosaic(folder, inventory.scenes, options) if options.mosaic else None
+    report = Report(
+        command=shlex.join(['eoseg', word, *arguments]),
+        checkpoint=str(checkpoint.path),
+        started=mapper.started.isoformat(timespec='seconds'),
+        scenes=reports,
+        mosaic=mosaic,
+        legend=legend,
+    )
+    folder.finish(inventory.scenes, report, keep_probabilities=options.probabilities)
+    failed = [item for item in [*reports, mosaic] if item and item.status == 'failed']
+    for item in failed:
+        say(f'failed  {item.path}: {item.reason}')
+    print(options.out / 'report.html')
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser('eoseg predict', description=__doc__)
+    add = parser.add_argument
+    add('scenes', metavar='SCENES', type=Path, help='a folder of scenes, or one scene')
+    add('checkpoint', metavar='CHECKPOINT', type=Path, help='best.ckpt of eoseg fit')
+    add('--out', metavar='DIR', type=Path, default=Path('maps'), help='default: maps')
+    add('--bands', metavar='NAMES', help='such as B4,B3,B2 or 4,3,2: for the model')
+    add('--window', metavar='PX', type=int, help='default: the training patch size')
+    add('--overlap', metavar='PX', type=int, help='default: a quarter of the window')
+    add('--batch-size', metavar='N', type=int, default=8, help='windows at once')
+    add('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
+    add(
+        '--statistics',
+        choices=('checkpoint', 'scene'),
+        default='checkpoint',
+        help="standardize with mean and deviation of the training data, or with each "
+        "scene's own, where its values are in another unit",
+    )
+    add('--probabilities', action='store_true', help='keep a band per class')
+    add('--polygons', action='store_true', help='also write a GeoPackage')
+    add('--no-mosaic', dest='mosaic', action='store_false', help='maps of scenes only')
+    add('--crs', help='of the mosaic; default: the one that covers most area')
+    add('--res', type=float, help='pixel size of the mosaic; default: the finest')
+    add('--allow-vrt', action='store_true', help='read VRT files, which name others')
+    add('--overwrite', action='store_true', help='make anew what --out has already')
+    return parser
+
+
+def _nothing_found(folder: Path, inventory: Inventory) -> str:
+    listed = [f'  {item.path}: {item.reason}' for item in inventory.rejected]
+    return '\n'.join(
+        [
+            f'{folder} has no scene. A scene is a GeoTIFF, COG or JPEG 2000 with all its '
+            'bands, a Landsat folder with an MTL file, or a Sentinel-2 SAFE folder.',
+            *(['Found instead:'] if listed else []),
+            *listed[:10],
+        ]
+    )
+
+
+def _check_folder(out: Path, scenes: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f'--out {out} is a file; give a folder')
+    inside = scenes.resolve() in (out.resolve(), *out.resolve().parents)
+    if inside and scenes.is_dir():
+        raise LookupError(
+            f'--out {out} lies in {scenes}, where its maps would be taken for scenes '
+            'the next time; give a folder elsewhere'
+        )
+
+
+def _settings(options: argparse.Namespace) -> dict[str, object]:
+    """What the pixels of a map depend on, beside scene and checkpoint."""
+    return {
+        name: getattr(options, name)
+        for name in ('window', 'overlap', 'bands', 'statistics')
+    }
+
+
+def _device(name: str) -> 'torch.device':
+    import torch
+
+    if name != 'auto':
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device('cuda')
+    return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
+
+
+class _Mapper:
+    """Maps scene after scene; what goes wrong with one does not stop the others."""
+
+    def __init__(
+        self, checkpoint: 'Checkpoint', folder: Folder, options: argparse.Namespace
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.folder = folder
+        self.options = options
+        self.device = _device(options.device)
+        self.started = datetime.now(UTC)
+
+    def report(self, scene: Scene) -> SceneReport:
+        """Map a scene unless that is done, and say how it went."""
+        started = time.perf_counter()
+        kept = self.folder.has(scene)
+        try:
+            ready = self._checked(scene)
+            if not kept:
+                self._map(ready)
+            report = self.folder.describe(ready, polygons=self.options.polygons)
+        # Whatever a file makes the libraries do, the other scenes go on.
+        except Exception as error:  # noqa: BLE001
+            reason = str(error) or type(error).__name__
+            return SceneReport(str(scene.path), 'failed', reason)
+        seconds = time.perf_counter() - started
+        size = f'{scene.name}: {scene.grid.width} x {scene.grid.height} px'
+        if kept:
+            say(f'kept    {size}')
+            return replace(report, status='kept')
+        say(f'done    {size}, {seconds:.1f} s, {report.megapixels / seconds:.2f} Mpx/s')
+        return replace(report, seconds=seconds)
+
+    def _checked(self, scene: Scene) -> Scene:
+        from ..inference.match import match_bands
+
+        if scene.crs is None:
+            raise SceneMismatchError(
+                'it has no CRS, so its map would lie nowhere; assign one first: '
+                f'rio edit-info --crs EPSG:… {scene.path.name}'
+            )
+        bands = self.options.bands and self.options.bands.split(',')
+        return match_bands(scene, self.checkpoint.inputs, bands)
+
+    def _map(self, scene: Scene) -> None:
+        from ..inference.blending import BandBlender
+        from ..inference.scene import predict_scene
+        from ..inference.windows import WindowGrid
+
+        inputs = self.checkpoint.inputs
+        size = self.options.window or inputs.patch_size
+        overlap = size // 4 if self.options.overlap is None else self.options.overlap
+        windows = WindowGrid(scene.grid.height, scene.grid.width, size, overlap)
+        strips = predict_scene(
+            scene,
+            self.checkpoint.predictor(self.device, self._statistics(scene)),
+            windows,
+            BandBlender(inputs.num_classes, windows),
+            self.options.batch_size,
+        )
+        self.folder.write(scene, strips)
+
+    def _statistics(self, scene: Scene) -> tuple[Sequence[float], Sequence[float]]:
+        """Mean and standard deviation to standardize a scene with."""
+        from ..inference.match import foreign_bands, glance, statistics
+
+        inputs = self.checkpoint.inputs
+        mean, std = statistics(*glance(scene, 256))
+        if self.options.statistics == 'scene':
+            return mean, std
+        if far := foreign_bands(inputs, mean):
+            say(
+                f'note    {scene.name}: {"; ".join(far)}. If that is another unit, '
+                'use --statistics scene'
+            )
+        return inputs.mean, inputs.std
+
+
+def _mosaic(
+    folder: Folder, scenes: Sequence[Scene], options: argparse.Namespace
+) -> SceneReport | None:
+    """Mosaic the maps there are."""
+    paths = [folder.path(s, 'probabilities') for s in scenes if folder.is_mapped(s)]
+    if folder.mosaic_is_current or not paths:
+        return folder.describe_mosaic() if paths else None
+    started = time.perf_counter()
+    try:
+        write_mosaic(
+            paths, folder.mosaic, folder.legend, parse_crs(options.crs), options.res
+        )
+    # The maps of the scenes are there, whatever becomes of the mosaic.
+    except Exception as error:  # noqa: BLE001
+        reason = str(error) or type(error).__name__
+        return SceneReport(folder.mosaic.name, 'failed', reason)
+    seconds = time.perf_counter() - started
+    say(f'done    mosaic of {len(paths)} scenes, {seconds:.1f} s')
+    return replace(folder.describe_mosaic(), status='done', seconds=seconds)

@@ -1,0 +1,77 @@
+"""What a model expects to see and what it answers."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+#: Value of pixels that have no label, in masks and in maps.
+IGNORE_INDEX = 255
+
+#: Key of what a checkpoint says beside its weights, and the version of its layout.
+CHECKPOINT_KEY = 'eoseg'
+CHECKPOINT_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model expects to see and what it answers.
+
+    Stored with the weights, so that a checkpoint is enough to map a scene.
+    """
+
+    #: Names of the bands in the order of the channels, as the agency names them.
+    bands: tuple[str, ...]
+    #: Mean and standard deviation of each band, in the units of the reader.
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    #: Names of the classes; the index is the value in the map.
+    classes: tuple[str, ...]
+    #: Colour of each class as '#rrggbb'.
+    colors: tuple[str, ...]
+    #: Side of a training patch in pixels.
+    patch_size: int
+    #: Ground sampling distance in metres; None for images that lie nowhere.
+    res: float | None = None
+    #: Turn stored numbers into values (number x scale + offset), for scenes that do not
+    #: say it themselves; empty for 1 and 0.
+    scale: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+    #: Value of pixels without a label.
+    ignore_index: int = IGNORE_INDEX
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, K."""
+        return len(self.classes)
+
+    @property
+    def in_channels(self) -> int:
+        """Number of bands, C."""
+        return len(self.bands)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, so that a checkpoint loads without running code."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`.
+
+        Args:
+            values: One value per field. Unknown keys are ignored, so that a checkpoint
+                of a newer version still loads.
+
+        Raises:
+            KeyError: If a field without a default is missing.
+        """
+        known = {field.name for field in fields(cls)}
+        return cls(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in values.items()
+                if key in known
+            }
+        )

@@ -1,0 +1,1 @@
+"""Everything a prediction run writes: maps, styles, pictures, polygons, catalogue."""

@@ -1,0 +1,16 @@
+"""Losses: what a network is trained to make small."""
+
+from eoseg.losses.distillation import DistillationLoss, DistillationTerms
+from eoseg.losses.segmentation import (
+    SegmentationLoss,
+    dice_loss,
+    masked_cross_entropy,
+)
+
+__all__ = (
+    'DistillationLoss',
+    'DistillationTerms',
+    'SegmentationLoss',
+    'dice_loss',
+    'masked_cross_entropy',
+)

@@ -1,0 +1,40 @@
+"""Networks by name, as a checkpoint names them."""
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from eoseg.errors import CheckpointError
+from eoseg.models.ktda import KTDA
+from eoseg.models.unet import UNet
+
+#: The networks that a checkpoint may name.
+MODELS: dict[str, type[nn.Module]] = {'KTDA': KTDA, 'UNet': UNet}
+
+
+def create_model(name: str, **arguments: Any) -> nn.Module:
+    """Build a network from its name and plain values.
+
+    Args:
+        name: A key of :data:`MODELS`.
+        **arguments: Arguments of the network.
+
+    Returns:
+        The network, with random weights unless *arguments* name a file.
+
+    Raises:
+        CheckpointError: If there is no such network, or it has no such argument.
+    """
+    if name not in MODELS:
+        raise CheckpointError(
+            f'No model named {name!r}. Models are: {", ".join(sorted(MODELS))}.'
+        )
+    accepted = inspect.signature(MODELS[name]).parameters
+    unknown = sorted(arguments.keys() - accepted.keys())
+    if unknown:
+        raise CheckpointError(
+            f'{name} has no {", ".join(unknown)}. Its arguments are: '
+            f'{", ".join(accepted)}. A newer version of eoseg may have more.'
+        )
+    return MODELS[name](**arguments)

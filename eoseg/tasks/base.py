@@ -1,0 +1,236 @@
+"""What all tasks share: inputs, steps, scores, optimiser and checkpoint."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from .. import __version__
+from ..compat import BaseTask
+from ..inputs import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Inputs
+from ..metrics import confusion_csv, scores
+from ..models import create_model, weights_hash
+from ..transforms import Standardize
+
+#: Auxiliary heads are for training; a checkpoint of weights alone goes without.
+AUXILIARY = 'model.auxiliary.'
+
+
+class Task(BaseTask):
+    """Base of the tasks: a network from images to classes.
+
+    A subclass has a network and says what its losses are.
+    """
+
+    #: The checkpoint holds them in plain words, see :meth:`on_save_checkpoint`.
+    ignore = ('inputs',)
+    monitor = 'val/miou'
+    mode = 'max'
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        architecture: str,
+        network: Mapping[str, Any],
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.05,
+    ) -> None:
+        """Initialize a new Task instance.
+
+        Args:
+            inputs: Bands, statistics and classes of the data.
+            architecture: Name of a network of :mod:`eoseg.models`.
+            network: Its arguments, beside in_channels and num_classes.
+            lr: Peak learning rate of AdamW.
+            weight_decay: Weight decay, not applied to biases and norms.
+            warmup: Share of the steps in which the learning rate rises.
+        """
+        self.inputs = inputs
+        self.architecture = architecture
+        self.network = dict(network)
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        super().__init__()
+
+    def configure_models(self) -> None:
+        """Build the network."""
+        self.standardize = Standardize(self.inputs.mean, self.inputs.std)
+        self.model = create_model(
+            self.architecture,
+            in_channels=self.inputs.in_channels,
+            num_classes=self.inputs.num_classes,
+            **self.network,
+        )
+
+    def configure_metrics(self) -> None:
+        """One confusion matrix per split; every score comes from it."""
+        for split in ('val', 'test'):
+            matrix = MulticlassConfusionMatrix(
+                self.inputs.num_classes, ignore_index=self.inputs.ignore_index
+            )
+            setattr(self, f'{split}_confusion', matrix)
+
+    @abstractmethod
+    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of a training batch.
+
+        Args:
+            batch: With ``image``, ``mask`` and ``valid``.
+
+        Returns:
+            Terms by name; ``loss`` is what is minimised.
+        """
+
+    def network_input(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Standardized images of a batch, 0 where a pixel is not valid."""
+        hidden = ~batch['valid'][:, None]
+        return self.standardize(batch['image'].masked_fill(hidden, math.nan))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of images as the reader gives them.
+
+        Args:
+            image: Of shape (B, C, H, W), NaN where a pixel is not valid.
+
+        Returns:
+            Logits, of shape (B, K, H, W).
+        """
+        logits: Tensor = self.model(self.standardize(image))
+        return logits
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Compute the loss of a batch."""
+        losses = self.losses(batch)
+        self.log_dict(
+            {f'train/{name}': value for name, value in losses.items()},
+            batch_size=len(batch['image']),
+        )
+        return losses['loss']
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Add a batch to the confusion matrix."""
+        self._count('val', batch)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Add a batch to the confusion matrix."""
+        self._count('test', batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores."""
+        self._log_scores('val')
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores."""
+        self._log_scores('test')
+
+    def _count(self, split: str, batch: Mapping[str, Tensor]) -> None:
+        prediction = self.model(self.network_input(batch)).argmax(dim=1)
+        getattr(self, f'{split}_confusion').update(prediction, batch['mask'])
+
+    def _log_scores(self, split: str) -> None:
+        matrix = getattr(self, f'{split}_confusion')
+        confusion = matrix.compute().cpu().numpy()
+        matrix.reset()
+        table = scores(confusion, self.inputs.classes)
+        defined = {
+            name: value for name, value in table.items() if not math.isnan(value)
+        }
+        self.log_dict(
+            {f'{split}/{name.replace(" ", "_")}': v for name, v in defined.items()}
+        )
+        if (
+            self.trainer.is_global_zero
+            and self.trainer.log_dir
+            and not (self.trainer.sanity_checking or self.trainer.fast_dev_run)
+        ):
+            path = Path(self.trainer.log_dir) / f'confusion_{split}.csv'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(confusion_csv(confusion, self.inputs.classes))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW; the learning rate rises linearly, then falls as a power of 0.9."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = AdamW(
+            [
+                {'params': [p for p in trained if p.ndim > 1]},
+                {'params': [p for p in trained if p.ndim <= 1], 'weight_decay': 0.0},
+            ],
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        rising = max(round(self.warmup * steps), 1)
+
+        def factor(step: int) -> float:
+            return min((step + 1) / rising, max(1 - step / steps, 0) ** 0.9)
+
+        return {
+            'optimizer': optimizer,
+            'lr_scheduler': {
+                'scheduler': LambdaLR(optimizer, factor),
+                'interval': 'step',
+            },
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to map a scene with the checkpoint alone."""
+        checkpoint[CHECKPOINT_KEY] = {
+            'format': CHECKPOINT_FORMAT,
+            'version': __version__,
+            'architecture': self.architecture,
+            'network': {
+                # Where weights came from does not matter once they are trained on.
+                name: None if name.endswith('weights') else value
+                for name, value in self.network.items()
+            },
+            'inputs': self.inputs.to_dict(),
+            'origin': self.origin(),
+        }
+        if 'optimizer_states' not in checkpoint:  # weights alone, not for resuming
+            state = checkpoint['state_dict']
+            checkpoint['state_dict'] = {
+                key: value
+                for key, value in state.items()
+                if not key.startswith(AUXILIARY)
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a checkpoint without auxiliary heads load."""
+        own = self.state_dict()
+        checkpoint['state_dict'] |= {
+            key: value
+            for key, value in own.items()
+            if key.startswith(AUXILIARY) and key not in checkpoint['state_dict']
+        }
+
+    def origin(self) -> dict[str, Any]:
+        """Networks and files of weights that the training began with."""
+        return {
+            'backbone': {
+                'name': self.network.get('backbone'),
+                'weights': hash_of(self.network.get('backbone_weights')),
+            }
+        }
+
+
+def hash_of(path: str | None) -> str | None:
+    """Hash of a file of weights, None without one."""
+    return weights_hash(Path(path)) if path else None
+
+
+@torch.no_grad()
+def agreement(students: list[Tensor], teachers: list[Tensor]) -> Tensor:
+    """Cosine similarity of feature maps, averaged over pixels and levels."""
+    similar = [
+        torch.cosine_similarity(student, teacher, dim=1).mean()
+        for student, teacher in zip(students, teachers, strict=True)
+    ]
+    return torch.stack(similar).mean()

@@ -1,0 +1,1 @@
+"""Recipes: one folder each, with a fit.yaml and a README.md."""
