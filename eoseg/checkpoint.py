@@ -14,7 +14,6 @@ from .inputs import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Inputs
 from .models import create_model
 from .transforms import Standardize
 
-
 #: Mean and standard deviation of each band.
 Statistics = tuple[Sequence[float], Sequence[float]]
 
@@ -81,7 +80,7 @@ class Checkpoint:
         mean, std = statistics or (self.inputs.mean, self.inputs.std)
         standardize = Standardize(mean, std).to(device)
         # Convolutions on the CPU are about twice as fast with the channels last.
-        network = self.network.to(device, memory_format=torch.channels_last)
+        network = self.network.to(device).to(memory_format=torch.channels_last)
 
         @torch.inference_mode()
         def predict(image: Tensor) -> Tensor:

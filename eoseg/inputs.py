@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-#: Value of pixels that have no label, in masks and in maps.
-IGNORE_INDEX = 255
+from eoseg_datasets.classes import IGNORE_INDEX
 
 #: Key of what a checkpoint says beside its weights, and the version of its layout.
 CHECKPOINT_KEY = 'eoseg'
@@ -68,10 +67,9 @@ class Inputs:
             KeyError: If a field without a default is missing.
         """
         known = {field.name for field in fields(cls)}
-        return cls(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in values.items()
-                if key in known
-            }
-        )
+        arguments: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in values.items()
+            if key in known
+        }
+        return cls(**arguments)

@@ -10,12 +10,12 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 # Deprecations of jsonargparse 5 in Lightning 2.6, see eoseg.commands.fit.
 os.environ.setdefault('JSONARGPARSE_DEPRECATION_WARNINGS', 'off')
 
-import numpy as np
 import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from tiny import WriteRaster
+
 
 @pytest.fixture
 def write_raster(tmp_path: Path) -> WriteRaster:

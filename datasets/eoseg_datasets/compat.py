@@ -9,9 +9,6 @@ from rasterio.transform import from_origin
 from torch import Tensor
 from torchgeo.datasets import GeoDataset
 
-#: Up to 0.8 a sample has its query as `bounds`; since 0.9 a tensor of nine numbers.
-_BOUNDS_ARE_A_TENSOR = hasattr(GeoDataset, '_slice_to_tensor')
-
 
 def place_of(
     dataset: GeoDataset, query: tuple[slice, slice, slice], crs: pyproj.CRS
@@ -23,14 +20,13 @@ def place_of(
         query: Bounds and resolution of its pixels.
         crs: CRS of its pixels.
     """
-    if not _BOUNDS_ARE_A_TENSOR:
+    # Since 0.9 tensors, before that the query itself and the CRS.
+    to_tensor: Any = getattr(dataset, '_slice_to_tensor', None)
+    if to_tensor is None:
         return {'bounds': query, 'crs': crs}
     x, y, _ = query
     transform = from_origin(x.start, y.stop, x.step, y.step)
-    return {
-        'bounds': dataset._slice_to_tensor(query),
-        'transform': torch.tensor(transform),
-    }
+    return {'bounds': to_tensor(query), 'transform': torch.tensor(transform)}
 
 
 def stack_samples(samples: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ DRIVERS = ('GTiff', 'COG', 'JP2OpenJPEG', 'PNG', 'JPEG')
 MAX_OPEN = 32
 
 
-@ensure_env
+@ensure_env  # type: ignore[untyped-decorator]  # rasterio has no types
 def open_raster(path: Path, *, allow_vrt: bool = False) -> DatasetReader:
     """Open a raster of an accepted format.
 

@@ -255,7 +255,7 @@ def _clip(window: Window, grid: Grid) -> tuple[Window | None, slice, slice]:
 def _is_nodata(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np.bool_]:
     if nodata is None or np.isnan(nodata):  # NaN is found among the values
         return np.zeros(numbers.shape, np.bool_)
-    return numbers == nodata
+    return np.asarray(numbers == nodata)
 
 
 def _values(numbers: NDArray[np.generic], band: Band) -> NDArray[np.float32]:

@@ -140,7 +140,8 @@ class SceneFolder(GeoDataset):
     @property
     def crs(self) -> pyproj.CRS:
         """CRS of the index and of the queries."""
-        return self.index.crs
+        crs: pyproj.CRS = self.index.crs
+        return crs
 
     @crs.setter
     def crs(self, new_crs: pyproj.CRS) -> None:
@@ -256,7 +257,8 @@ class SceneFolder(GeoDataset):
             self._labels_in(i, window, valid), IGNORE_INDEX, source, grid
         )
         # Half the weight: a pixel counts as valid if most of what it is made of is.
-        return total / np.maximum(weight, 1e-6), labels, weight >= 0.5
+        mean = (total / np.maximum(weight, 1e-6)).astype(np.float32)
+        return mean, labels, weight >= 0.5
 
     def _labels_in(
         self, i: int, window: Window, valid: NDArray[np.bool_]
@@ -306,19 +308,19 @@ class SceneFolder(GeoDataset):
         figure, axes = plt.subplots(1, 1 + len(panels), squeeze=False, layout='tight')
         axes[0, 0].imshow(_picture(sample['image'], sample['valid']))
         for axis, key in zip(axes[0, 1:], panels, strict=True):
-            names = self.classes or Classes.named(['0', '1'])
+            classes = self.classes or Classes.named(['0', '1'])
             labels = np.ma.masked_equal(sample[key].numpy(), IGNORE_INDEX)
             axis.imshow(
                 labels,
-                cmap=ListedColormap(names.colors),
+                cmap=ListedColormap(classes.legend.colors),
                 vmin=-0.5,
-                vmax=len(names) - 0.5,
+                vmax=len(classes) - 0.5,
                 interpolation='nearest',
             )
-        for axis, key in zip(axes[0], ('image', *panels), strict=True):
+        for axis, title in zip(axes[0], ('image', *panels), strict=True):
             axis.axis('off')
             if show_titles:
-                axis.set_title(key.capitalize())
+                axis.set_title(title.capitalize())
         if suptitle:
             figure.suptitle(suptitle)
         return figure

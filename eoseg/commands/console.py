@@ -6,8 +6,14 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Item = TypeVar('Item')
 
@@ -21,7 +27,9 @@ def say(text: str) -> None:
 
 def show_log() -> None:
     """Show what the library logs."""
-    handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
+    handler = RichHandler(
+        console=console, show_time=False, show_path=False, show_level=False
+    )
     logger = logging.getLogger('eoseg')
     if not logger.handlers:
         logger.addHandler(handler)

@@ -30,13 +30,17 @@ def run(word: str, arguments: Sequence[str]) -> int:
     classes = _classes(next(iter(pairs)), options.truth)
     total = np.zeros((len(classes), len(classes)), np.int64)
     for path, truth in pairs.items():
-        confusion = compare(path, open_labels(truth, classes, options.class_field), classes)
+        confusion = compare(
+            path, open_labels(truth, classes, options.class_field), classes
+        )
         total += confusion
         table = scores(confusion, classes.names)
         print(f'{path.name}: mIoU {table["miou"]:.3f}, OA {table["oa"]:.3f}')
     print(_table(total, classes))
     if options.out:
-        write_text(options.out, json.dumps(scores(total, classes.names), indent=2) + '\n')
+        write_text(
+            options.out, json.dumps(scores(total, classes.names), indent=2) + '\n'
+        )
         write_text(options.out.with_suffix('.csv'), confusion_csv(total, classes.names))
     return 0
 
@@ -45,7 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('eoseg evaluate', description=__doc__)
     add = parser.add_argument
     add('maps', metavar='MAPS', type=Path, help='folder of eoseg predict, or one map')
-    add('truth', metavar='TRUTH', type=Path, help='folder of the same names, or one file')
+    add(
+        'truth',
+        metavar='TRUTH',
+        type=Path,
+        help='folder of the same names, or one file',
+    )
     add('--class-field', metavar='NAME', help='column with the class of a polygon')
     add('--out', metavar='FILE', type=Path, help='scores as JSON, confusion as CSV')
     return parser
@@ -69,7 +78,10 @@ def _pairs(maps: Path, truth: Path) -> dict[Path, Path]:
     }
     base = maps if maps.is_dir() else maps.parent
     names = {
-        path: path.relative_to(base).as_posix().removesuffix('.tif').removesuffix('_classes')
+        path: path.relative_to(base)
+        .as_posix()
+        .removesuffix('.tif')
+        .removesuffix('_classes')
         for path in found
     }
     pairs = {path: by_name[name] for path, name in names.items() if name in by_name}
@@ -87,10 +99,16 @@ def _classes(path: Path, truth: Path) -> Classes:
     """Names of the map's classes, and what stands for them in the truth."""
     legend = read_legend(path)
     if legend is None:
-        raise ValueError(f'{path} does not name its classes; give a map of eoseg predict')
+        raise ValueError(
+            f'{path} does not name its classes; give a map of eoseg predict'
+        )
     table = (truth if truth.is_dir() else truth.parent) / 'classes.csv'
-    values = Classes.from_csv(table).values if table.is_file() else range(len(legend.classes))
-    return Classes(legend.classes, legend.colors, tuple(values))
+    values = (
+        Classes.from_csv(table).values
+        if table.is_file()
+        else range(len(legend.classes))
+    )
+    return Classes(tuple(values), legend)
 
 
 def compare(path: Path, truth: Labels, classes: Classes) -> NDArray[np.int64]:
@@ -107,7 +125,9 @@ def compare(path: Path, truth: Labels, classes: Classes) -> NDArray[np.int64]:
     total = np.zeros((len(classes), len(classes)), np.int64)
     for window in _strips(path):
         expected = truth.read(grid_of(handle(path)), window)
-        total += confusion_matrix(expected, handle(path).read(1, window=window), len(classes))
+        total += confusion_matrix(
+            expected, handle(path).read(1, window=window), len(classes)
+        )
     return total
 
 

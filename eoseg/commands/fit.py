@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputExistsError
 from ..recipes import DEFAULT, find_recipe
+from .console import say, show_log
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import Callback, Trainer
     from lightning.pytorch.cli import LightningArgumentParser
 
 #: Packages whose classes a config may name: importing a module runs its code.
@@ -190,7 +190,7 @@ def _lightning(words: list[str], out: Path) -> None:
     # Deprecations of jsonargparse 5 in Lightning 2.6, for its authors and not for users.
     os.environ.setdefault('JSONARGPARSE_DEPRECATION_WARNINGS', 'off')
     from jsonargparse import set_parsing_settings
-    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+    from lightning.pytorch.callbacks import EarlyStopping
     from lightning.pytorch.cli import LightningCLI
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
@@ -204,8 +204,16 @@ def _lightning(words: list[str], out: Path) -> None:
         # Taken from the data as a whole, not field by field from the command line.
         subclasses_enabled=[Inputs],
     )
-    # The words come from the command line, by way of main().
-    warnings.filterwarnings('ignore', message="LightningCLI's args parameter")
+    for warning in (
+        "LightningCLI's args parameter",  # they come from the command line, by main()
+        'The .*dataloader.* does not have many workers',  # a patch is read in milliseconds
+        '.*isinstance.treespec, LeafSpec.',  # of Lightning 2.6 about torch 2.15
+    ):
+        warnings.filterwarnings('ignore', message=warning)
+    # Advertisements.
+    logging.getLogger('lightning.pytorch.utilities.rank_zero').addFilter(
+        lambda record: 'Tip' not in record.getMessage()
+    )
 
     class CLI(LightningCLI):
         """LightningCLI whose task learns from the data what it will see."""
@@ -227,28 +235,19 @@ def _lightning(words: list[str], out: Path) -> None:
             )
 
         def instantiate_trainer(self, **settings: Any) -> 'Trainer':
-            folder = out / 'checkpoints'
-            settings['logger'] = [
-                CSVLogger(out, name='', version=''),
-                TensorBoardLogger(out, name='', version=''),
-            ]
-            settings['default_root_dir'] = out
-            trainer = super().instantiate_trainer(**settings)
-            trainer.callbacks += [
-                ModelCheckpoint(
-                    folder,
-                    'best',
-                    monitor=Task.monitor,
-                    mode=Task.mode,
-                    save_weights_only=True,
-                    enable_version_counter=False,
-                ),
-                ModelCheckpoint(folder, 'last', enable_version_counter=False),
-            ]
-            return trainer
+            configured = self._get(self.config_init, 'trainer')['callbacks'] or []
+            return super().instantiate_trainer(
+                default_root_dir=out,
+                logger=[
+                    CSVLogger(out, name='', version=''),
+                    TensorBoardLogger(out, name='', version=''),
+                ],
+                callbacks=[*configured, *_callbacks(out / 'checkpoints')],
+                **settings,
+            )
 
-    logging.getLogger('eoseg').setLevel(logging.INFO)
-    CLI(
+    show_log()
+    cli = CLI(
         Task,
         GeoDataModule,
         subclass_mode_model=True,
@@ -259,4 +258,25 @@ def _lightning(words: list[str], out: Path) -> None:
     )
     best = out / 'checkpoints' / 'best.ckpt'
     if words[0] == 'fit' and best.is_file():
-        print(f'{best}: eoseg predict SCENES {best} --out maps', file=sys.stdout)
+        score = cli.trainer.callback_metrics[Task.monitor]
+        say(f'mIoU of the validation regions after the last epoch: {float(score):.3f}')
+        say('map scenes with it: eoseg predict SCENES CHECKPOINT --out maps')
+        print(best)
+
+
+def _callbacks(folder: Path) -> list['Callback']:
+    """The best weights, all that is needed to go on, and a progress bar."""
+    from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+
+    from ..tasks.base import Task
+
+    best = ModelCheckpoint(
+        folder,
+        'best',
+        monitor=Task.monitor,
+        mode=Task.mode,
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(folder, 'last', enable_version_counter=False)
+    return [best, last, RichProgressBar(console_kwargs={'stderr': True})]

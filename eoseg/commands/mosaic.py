@@ -9,16 +9,15 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from eoseg_datasets.handles import handle, open_raster
+from eoseg_datasets.classes import Legend
+from eoseg_datasets.handles import handle
 from eoseg_datasets.scene import grid_of
 
 from ..errors import OutputExistsError
-from ..inference.mosaic import NODATA, MapSource, mosaic_blocks, target_grid
-from ..io.atomic import write_json
+from ..inference.mosaic import MapSource, mosaic_blocks, target_grid
 from ..io.cog import BLOCK, MapWriter, read_legend
-from ..io.legend import Legend
 from ..io.style import write_qml
-from .console import progress, say
+from .console import progress
 
 #: Width in pixels over which a scene fades out towards its edge, by default.
 FEATHER = 64
@@ -45,7 +44,12 @@ def run(word: str, arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('eoseg mosaic', description=__doc__)
     add = parser.add_argument
-    add('maps', metavar='MAPS', type=Path, help='folder of eoseg predict, or of class maps')
+    add(
+        'maps',
+        metavar='MAPS',
+        type=Path,
+        help='folder of eoseg predict, or of class maps',
+    )
     add('--out', metavar='FILE', type=Path, default=Path('mosaic.tif'))
     add('--crs', help='such as EPSG:3035; default: the one that covers most area')
     add('--res', type=float, help='pixel size in units of the CRS; default: the finest')

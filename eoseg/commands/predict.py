@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eoseg_datasets.classes import Legend
 from eoseg_datasets.inventory import Inventory, find_scenes
 from eoseg_datasets.scene import Scene
 
 from ..errors import SceneMismatchError
-from ..io.legend import Legend
-from ..io.report import Report, SceneReport, write_report
+from ..io.report import Report, SceneReport
 from .console import say
 from .mosaic import parse_crs, write_mosaic
 from .products import Folder
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         '--statistics',
         choices=('checkpoint', 'scene'),
         default='checkpoint',
-        help="standardize with mean and deviation of the training data, or with each "
+        help='standardize with mean and deviation of the training data, or with each '
         "scene's own, where its values are in another unit",
     )
     add('--probabilities', action='store_true', help='keep a band per class')
@@ -95,11 +95,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _nothing_found(folder: Path, inventory: Inventory) -> str:
+    about = (
+        f'{folder} has no scene. A scene is a GeoTIFF, COG or JPEG 2000 with all its '
+        'bands, a Landsat folder with an MTL file, or a Sentinel-2 SAFE folder.'
+    )
     listed = [f'  {item.path}: {item.reason}' for item in inventory.rejected]
     return '\n'.join(
         [
-            f'{folder} has no scene. A scene is a GeoTIFF, COG or JPEG 2000 with all its '
-            'bands, a Landsat folder with an MTL file, or a Sentinel-2 SAFE folder.',
+            about,
             *(['Found instead:'] if listed else []),
             *listed[:10],
         ]

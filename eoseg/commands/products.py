@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eoseg_datasets.classes import NODATA, Legend
 from eoseg_datasets.handles import open_raster
 from eoseg_datasets.scene import Scene, grid_of
 
@@ -15,7 +16,6 @@ from ..errors import OutputExistsError
 from ..inference.match import glance
 from ..io.atomic import remove_leftovers, write_json
 from ..io.cog import MapWriter, count_values
-from ..io.legend import NODATA, Legend
 from ..io.quicklook import class_picture, image_picture, write_quicklook
 from ..io.report import Report, SceneReport, write_report
 from ..io.stac import MapItem, write_stac
@@ -43,7 +43,11 @@ class Folder:
     """
 
     def __init__(
-        self, root: Path, legend: Legend, checkpoint: str, settings: Mapping[str, object]
+        self,
+        root: Path,
+        legend: Legend,
+        checkpoint: str,
+        settings: Mapping[str, object],
     ) -> None:
         """Initialize a new Folder instance.
 
@@ -77,7 +81,9 @@ class Folder:
         has_maps = any(self.root.glob('**/*_classes.tif'))
         if has_maps and earlier.get('identity') != self.identity and not overwrite:
             known = earlier.get('identity', {})
-            other = [key for key in self.identity if known.get(key) != self.identity[key]]
+            other = [
+                key for key in self.identity if known.get(key) != self.identity[key]
+            ]
             raise OutputExistsError(
                 f'{self.root} holds maps of another run (other {", ".join(other)}). '
                 'Keep them: --out ANOTHER; replace them: --overwrite'
@@ -119,12 +125,19 @@ class Folder:
             strips: From top to bottom.
         """
         about = {'CHECKPOINT': str(self.identity['checkpoint']), 'SCENE': scene.name}
-        shares = {'scale': 1 / FULL, 'overviews': 'average', 'tags': about}
+        shares: dict[str, Any] = {
+            'scale': 1 / FULL,
+            'overviews': 'average',
+            'tags': about,
+        }
         with ExitStack() as stack:
             # Left in reverse order: classes, which say that all is there, come last.
             classes = stack.enter_context(
                 MapWriter(
-                    self.path(scene, 'classes'), scene.grid, legend=self.legend, tags=about
+                    self.path(scene, 'classes'),
+                    scene.grid,
+                    legend=self.legend,
+                    tags=about,
                 )
             )
             confidence = stack.enter_context(
@@ -221,7 +234,10 @@ class Folder:
             for scene in scenes:
                 self.path(scene, 'probabilities').unlink(missing_ok=True)
         made = report.mosaic is not None and report.mosaic.status != 'failed'
-        state = {'identity': self.identity, 'mosaic_of': self._mosaic_of if made else None}
+        state = {
+            'identity': self.identity,
+            'mosaic_of': self._mosaic_of if made else None,
+        }
         write_json(self.root / 'run.json', state)
 
     def _catalogue(self, scenes: Sequence[Scene]) -> None:

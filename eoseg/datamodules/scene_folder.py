@@ -72,6 +72,10 @@ class SceneFolderDataModule(GeoDataModule):
         self.class_field = class_field
         self.shares = split
         self.seed = seed
+        # TorchGeo's samplers give bounds; ours give windows of scenes.
+        self.train_sampler: Any = None
+        self.val_sampler: Any = None
+        self.test_sampler: Any = None
         self.collate_fn = stack_samples
         self.train_aug = RandomFlips()
         self.aug = lambda batch: batch
@@ -117,7 +121,7 @@ class SceneFolderDataModule(GeoDataModule):
             mean=tuple(mean.tolist()),
             std=tuple(std.tolist()),
             classes=classes.names,
-            colors=classes.colors,
+            colors=classes.legend.colors,
             patch_size=self.size,
             res=_metres(self.scenes),
             scale=scale if any(value != 1 for value in scale) else (),
@@ -159,7 +163,8 @@ class SceneFolderDataModule(GeoDataModule):
             self.test_sampler = GridSceneSampler(regions.test, self.size)
 
     def _length(self) -> int:
-        pixels = sum(r.window.width * r.window.height for r in self.regions.train)
+        windows = [region.window for region in self.regions.train]
+        pixels = sum(int(window.width) * int(window.height) for window in windows)
         return max(round(pixels / self.size**2), LEAST_BATCHES * self.batch_size)
 
     def transfer_batch_to_device(
@@ -172,9 +177,10 @@ class SceneFolderDataModule(GeoDataModule):
         """
         pixels = {key: batch[key] for key in ('image', 'mask', 'valid')}
         # TorchGeo's own deletes keys that differ between its versions.
-        return LightningDataModule.transfer_batch_to_device(
+        moved: dict[str, Any] = LightningDataModule.transfer_batch_to_device(
             self, pixels, device, dataloader_idx
         )
+        return moved
 
 
 def _metres(dataset: SceneFolder) -> float | None:

@@ -1,6 +1,6 @@
 """Several maps onto one grid: probabilities are blended, classes never averaged."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +17,10 @@ from rasterio.windows import Window
 from rtree.index import Index
 from scipy.ndimage import distance_transform_edt
 
+from eoseg_datasets.classes import NODATA
 from eoseg_datasets.grid import Grid
 from eoseg_datasets.handles import handle
 from eoseg_datasets.warp import aligned_window, source_window, warp_labels, warp_values
-
-#: Value of pixels without a class, in maps and in stored probabilities.
-NODATA = 255
 
 #: Pixels along the longer side of the mask in which distances to the edge are measured.
 _DISTANCE_SIDE = 1024
@@ -164,7 +162,8 @@ def _probabilities_on(
     valid = (stored[0] != NODATA).astype(np.float32)
     total, weight = _place(stored.astype(np.float32), valid, crop, block)
     # Half the weight: a pixel counts as valid if most of what it is made of is.
-    return total / np.maximum(weight, 1e-6) / 254, weight >= 0.5
+    probabilities = total / np.maximum(weight, 1e-6) / 254
+    return probabilities.astype(np.float32), weight >= 0.5
 
 
 def _place(
@@ -238,13 +237,14 @@ def target_grid(
 
 
 def _crs_of_most_area(grids: Sequence[Grid]) -> CRS:
-    areas = Counter[CRS]()
+    areas: defaultdict[CRS, float] = defaultdict(float)
     geod = Geod(ellps='WGS84')
     for grid in grids:
         to_degrees = Transformer.from_crs(grid.crs, 'EPSG:4326', always_xy=True)
-        lon, lat = to_degrees.transform(*zip(*grid.corners, strict=True))
+        xs, ys = zip(*grid.corners, strict=True)
+        lon, lat = to_degrees.transform(xs, ys)
         areas[grid.crs] += abs(geod.polygon_area_perimeter(lon, lat)[0])
-    return areas.most_common(1)[0][0]
+    return max(areas, key=areas.__getitem__)
 
 
 def _res_in(grid: Grid, crs: CRS) -> float:
@@ -256,9 +256,6 @@ def _res_in(grid: Grid, crs: CRS) -> float:
     corners = [
         grid.transform @ pixel for pixel in ((col, row), (col + 1, row), (col, row + 1))
     ]
-    (x, right, below), (y, right_y, below_y) = transformer.transform(
-        *zip(*corners, strict=True)
-    )
-    return float(
-        min(np.hypot(right - x, right_y - y), np.hypot(below - x, below_y - y))
-    )
+    xs, ys = zip(*corners, strict=True)
+    origin, right, below = np.transpose(transformer.transform(xs, ys))
+    return float(min(np.hypot(*(right - origin)), np.hypot(*(below - origin))))

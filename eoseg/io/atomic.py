@@ -123,8 +123,8 @@ def _move_sidecars(part: Path, path: Path) -> None:
         if new.exists():
             _flush(new)
             os.replace(new, old)
-        else:
-            old.unlink(missing_ok=True)
+        elif os.path.exists(old):  # Path.exists() raises if the name is too long
+            old.unlink()
 
 
 def _flush(path: Path) -> None:

@@ -14,15 +14,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import ArrayLike, NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
-from eoseg.io.atomic import complete
-from eoseg.io.legend import NODATA, Legend
+from eoseg_datasets.classes import NODATA, Legend
 from eoseg_datasets.grid import Grid
+
+from .atomic import complete
 
 #: Side of the blocks of a map in pixels.
 BLOCK = 512
@@ -359,7 +361,15 @@ def _scratch(part: Path) -> Iterator[Path]:
 def _scratch_compression() -> dict[str, Any]:
     """The fastest compression that this build of GDAL has."""
     zstd = {'compress': 'zstd', 'zstd_level': 1}
-    profile = {'driver': 'GTiff', 'width': 1, 'height': 1, 'count': 1, 'dtype': 'uint8'}
+    profile = {
+        'driver': 'GTiff',
+        # Any but the identity, at which rasterio warns.
+        'transform': Affine.scale(2),
+        'width': 1,
+        'height': 1,
+        'count': 1,
+        'dtype': 'uint8',
+    }
     try:
         with MemoryFile() as memory, memory.open(**profile, **zstd):
             return zstd

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rasterio.enums import Resampling
 
-from eoseg.io.atomic import complete
-from eoseg.io.legend import Legend
+from eoseg_datasets.classes import Legend
+
+from .atomic import complete
 
 # In pixels of the picture; _TEXT is from the left of a swatch to that of its name.
 _MARGIN = 24
@@ -104,7 +105,6 @@ def write_quicklook(
     for number, line in enumerate(lines):
         _draw_entries(draw, line, legend, top + number * _LINE, font)
     with complete(png) as part:
-        # Few colours pack to a third, but would change those of the image.
         page.save(part, format='PNG', optimize=True)
 
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from shapely.geometry import MultiPolygon, Polygon, box, mapping
 
-from eoseg.io.atomic import write_json
-from eoseg.io.legend import Legend
+from eoseg_datasets.classes import Legend
 from eoseg_datasets.grid import Grid
+
+from .atomic import write_json
 
 _EXTENSIONS = 'https://stac-extensions.github.io'
 _PROJECTION = f'{_EXTENSIONS}/projection/v2.0.0/schema.json'
@@ -98,7 +99,7 @@ def write_stac(
     if not items:
         raise ValueError('a collection needs at least one map, got none')
     collection = folder / 'collection.json'
-    described = [_describe(item, legend) for item in items]
+    described = [_describe(item, legend, id) for item in items]
     for item, stac_item in zip(items, described, strict=True):
         _link(stac_item, item.json_path, collection)
         write_json(item.json_path, stac_item.to_dict(include_self_link=False))
@@ -184,7 +185,7 @@ def _bbox(outline: Polygon | MultiPolygon) -> list[float]:
     return [round(value, _DECIMALS) for value in (west, south, east, north)]
 
 
-def _describe(item: MapItem, legend: Legend) -> pystac.Item:
+def _describe(item: MapItem, legend: Legend, collection: str) -> pystac.Item:
     outline = footprint(item.grid)
     stac_item = pystac.Item(
         id=item.id,
@@ -192,11 +193,14 @@ def _describe(item: MapItem, legend: Legend) -> pystac.Item:
         bbox=_bbox(outline) if outline else None,
         datetime=_time(item),
         properties=_projection(item.grid),
-        stac_extensions=[_PROJECTION, _RASTER, _CLASSIFICATION],
+        stac_extensions=[_PROJECTION, _CLASSIFICATION],
+        collection=collection,
     )
     stac_item.add_asset('classes', _asset(item.path, item, _classes(legend)))
     for name, path in item.assets.items():
         stac_item.add_asset(name, _asset(path, item, {}))
+    if any(_is_scaled(asset) for asset in stac_item.assets.values()):
+        stac_item.stac_extensions.append(_RASTER)
     return stac_item
 
 
@@ -272,6 +276,10 @@ def _bands(path: Path) -> list[dict[str, Any]]:
                 strict=True,
             )
         ]
+
+
+def _is_scaled(asset: pystac.Asset) -> bool:
+    return any('raster:scale' in band for band in asset.extra_fields.get('bands', []))
 
 
 def _nodata(value: float | None, dtype: str) -> dict[str, Any]:

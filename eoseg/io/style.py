@@ -3,8 +3,9 @@
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from eoseg.io.atomic import write_text
-from eoseg.io.legend import Legend
+from eoseg_datasets.classes import Legend
+
+from .atomic import write_text
 
 # Dark to bright, so that doubtful pixels recede; equal steps look equal (viridis).
 _RAMP = ('#440154', '#3b528b', '#21918c', '#5ec962', '#fde725')

@@ -19,8 +19,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from shapely.geometry import Polygon, shape
 
-from eoseg.io.atomic import complete
-from eoseg.io.legend import NODATA, Legend
+from eoseg_datasets.classes import NODATA, Legend
+
+from .atomic import complete
 
 # Rows that are turned into polygons at once: whole blocks of a map.
 _STRIP = 512

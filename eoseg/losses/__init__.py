@@ -1,7 +1,7 @@
 """Losses: what a network is trained to make small."""
 
-from eoseg.losses.distillation import DistillationLoss, DistillationTerms
-from eoseg.losses.segmentation import (
+from .distillation import DistillationLoss, DistillationTerms
+from .segmentation import (
     SegmentationLoss,
     dice_loss,
     masked_cross_entropy,

@@ -7,7 +7,7 @@ import timm
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
-from eoseg.models.weights import load_pretrained
+from .weights import load_pretrained
 
 #: Pixels of the image per cell of each map, finest first.
 STRIDES = (4, 8, 16, 32)

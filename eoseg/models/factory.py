@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from eoseg.errors import CheckpointError
-from eoseg.models.ktda import KTDA
-from eoseg.models.unet import UNet
+from ..errors import CheckpointError
+from .ktda import KTDA
+from .unet import UNet
 
 #: The networks that a checkpoint may name.
 MODELS: dict[str, type[nn.Module]] = {'KTDA': KTDA, 'UNet': UNet}

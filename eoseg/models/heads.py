@@ -31,16 +31,21 @@ class MultiLevelNeck(nn.Module):
     maps of one size.
     """
 
-    def __init__(self, channels: int, scales: Sequence[float]) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, scales: Sequence[float]
+    ) -> None:
         """Initialize a new MultiLevelNeck instance.
 
         Args:
-            channels: Channels of every map, before and after.
+            in_channels: Channels of every map before.
+            channels: Channels of every map after.
             scales: Size of each map after, relative to before.
         """
         super().__init__()
         self.scales = tuple(scales)
-        self.lateral = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in scales)
+        self.lateral = nn.ModuleList(
+            nn.Conv2d(in_channels, channels, 1) for _ in scales
+        )
         self.output = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1) for _ in scales
         )
@@ -50,7 +55,7 @@ class MultiLevelNeck(nn.Module):
         """Rescale feature maps.
 
         Args:
-            features: One map per scale, of shapes (B, channels, h_i, w_i).
+            features: One map per scale, of shapes (B, in_channels, h_i, w_i).
 
         Returns:
             As many maps, of shapes (B, channels, h_i * scale_i, w_i * scale_i), rounded

@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from eoseg.models.backbone import Backbone
-from eoseg.models.heads import FCNHead, MultiLevelNeck, UPerHead, resize
-from eoseg.models.teacher import token_grid
+from .backbone import Backbone
+from .heads import FCNHead, MultiLevelNeck, UPerHead, resize
+from .teacher import token_grid
 
 # The neck makes a pyramid of four maps of one size.
 _PYRAMID = (4, 2, 1, 0.5)
@@ -174,6 +174,7 @@ class KTDA(nn.Module):
         patch_size: int = 14,
         align: Literal['teacher', 'student'] = 'teacher',
         neck: bool = True,
+        decoder_channels: int | None = None,
         modulation: Literal['vit', 'mlp', 'none'] = 'vit',
         modulation_depth: int = 4,
         head_channels: int = 512,
@@ -190,13 +191,15 @@ class KTDA(nn.Module):
             backbone: Name of a convolutional network of timm.
             backbone_weights: File of its pretrained weights. None for random ones.
             drop_path_rate: Rate of stochastic depth; 0.4 in the paper's experiments.
-            dim: Channels of the teacher's maps and of the decoder.
+            dim: Channels of the teacher's maps.
             patch_size: Pixels per cell of the teacher's maps.
             align: Grid of the maps that go on to the decoder. ``teacher`` is as
                 published: all of them pass through the coarse grid of the teacher.
                 ``student`` keeps the grid of each level, so that fine detail survives.
                 The maps that are compared with the teacher are the same.
             neck: False leaves out the neck.
+            decoder_channels: Channels of the maps after the neck; *dim* as published.
+                Fewer make the decoder cheaper, about in proportion to their square.
             modulation: Kind of the blocks of the modulation; ``none`` leaves it out.
             modulation_depth: Blocks per map.
             head_channels: Channels inside of the head; half as many in the auxiliary one.
@@ -223,15 +226,16 @@ class KTDA(nn.Module):
         levels = len(self.backbone.channels)
         self.alignment = FeatureAlignment(self.backbone.channels, dim)
         scales = _PYRAMID if align == 'teacher' else (1,) * levels
-        self.neck = MultiLevelNeck(dim, scales) if neck else nn.Identity()
+        channels = (decoder_channels or dim) if neck else dim
+        self.neck = MultiLevelNeck(dim, channels, scales) if neck else nn.Identity()
         self.modulation = (
             nn.Identity()
             if modulation == 'none'
-            else FeatureModulation(dim, levels, modulation, modulation_depth)
+            else FeatureModulation(channels, levels, modulation, modulation_depth)
         )
-        self.head = UPerHead([dim] * levels, num_classes, head_channels, dropout)
+        self.head = UPerHead([channels] * levels, num_classes, head_channels, dropout)
         self.auxiliary = (
-            FCNHead(dim, num_classes, head_channels // 2, dropout)
+            FCNHead(channels, num_classes, head_channels // 2, dropout)
             if auxiliary
             else None
         )

@@ -10,7 +10,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from eoseg.models.weights import load_pretrained
+from .weights import load_pretrained
 
 
 class Teacher(nn.Module):

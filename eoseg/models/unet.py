@@ -6,7 +6,7 @@ import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eoseg.models.weights import load_pretrained
+from .weights import load_pretrained
 
 
 class UNet(nn.Module):

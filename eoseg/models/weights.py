@@ -17,7 +17,7 @@ from timm.models import FeatureInfo, adapt_input_conv
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from eoseg.errors import CheckpointError
+from ..errors import CheckpointError
 
 _ACCEPTED = 'accepted are safetensors files and what torch.save wrote of tensors alone'
 

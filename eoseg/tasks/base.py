@@ -92,7 +92,8 @@ class Task(BaseTask):
     def network_input(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Standardized images of a batch, 0 where a pixel is not valid."""
         hidden = ~batch['valid'][:, None]
-        return self.standardize(batch['image'].masked_fill(hidden, math.nan))
+        image: Tensor = self.standardize(batch['image'].masked_fill(hidden, math.nan))
+        return image
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of images as the reader gives them.
@@ -146,31 +147,26 @@ class Task(BaseTask):
         self.log_dict(
             {f'{split}/{name.replace(" ", "_")}': v for name, v in defined.items()}
         )
-        if (
-            self.trainer.is_global_zero
-            and self.trainer.log_dir
-            and not (self.trainer.sanity_checking or self.trainer.fast_dev_run)
-        ):
-            path = Path(self.trainer.log_dir) / f'confusion_{split}.csv'
+        folder = self.trainer.log_dir
+        if folder and self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            path = Path(folder) / f'confusion_{split}.csv'
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(confusion_csv(confusion, self.inputs.classes))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the learning rate rises linearly, then falls as a power of 0.9."""
         trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = AdamW(
-            [
-                {'params': [p for p in trained if p.ndim > 1]},
-                {'params': [p for p in trained if p.ndim <= 1], 'weight_decay': 0.0},
-            ],
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-        )
+        groups: list[dict[str, Any]] = [
+            {'params': [p for p in trained if p.ndim > 1]},
+            {'params': [p for p in trained if p.ndim <= 1], 'weight_decay': 0.0},
+        ]
+        optimizer = AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         rising = max(round(self.warmup * steps), 1)
 
         def factor(step: int) -> float:
-            return min((step + 1) / rising, max(1 - step / steps, 0) ** 0.9)
+            falling: float = max(1 - step / steps, 0) ** 0.9
+            return min((step + 1) / rising, falling)
 
         return {
             'optimizer': optimizer,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..inputs import Inputs
 from ..losses import DistillationLoss, masked_cross_entropy
-from ..models import Teacher
+from ..models import KTDA, Teacher
 from .base import Task, agreement, hash_of
 
 
@@ -54,6 +54,8 @@ class Distillation(Task):
         self.auxiliary = auxiliary
         super().__init__(inputs, 'KTDA', network or {}, lr, weight_decay, warmup)
 
+    model: KTDA
+
     def configure_models(self) -> None:
         """Build teacher and student; the student learns maps as deep as the teacher's."""
         # In a list the teacher is no sub-module: it is not trained, not saved, and not
@@ -83,8 +85,10 @@ class Distillation(Task):
         output = self.model.forward_train(image)
         terms = {
             'segmentation': masked_cross_entropy(output.logits, mask),
-            'auxiliary': self.auxiliary * masked_cross_entropy(output.auxiliary, mask),
         }
+        if output.auxiliary is not None:
+            auxiliary = masked_cross_entropy(output.auxiliary, mask)
+            terms['auxiliary'] = self.auxiliary * auxiliary
         similarity = {}
         for teacher in self._teacher:
             with torch.no_grad():

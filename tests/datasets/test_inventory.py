@@ -76,7 +76,9 @@ def _landsat(write_raster: WriteRaster, tmp_path: Path) -> None:
     (tmp_path / 'LC08_1' / 'LC08_1_MTL.txt').write_text('DATE_ACQUIRED = 2021-07-03\n')
 
 
-def test_a_landsat_folder_is_one_scene(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_a_landsat_folder_is_one_scene(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
     _landsat(write_raster, tmp_path)
     (scene,) = find_scenes(tmp_path).scenes
     assert scene.name == 'LC08_1'

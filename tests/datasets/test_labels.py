@@ -44,7 +44,9 @@ def test_nodata_of_a_label_is_no_label(write_raster: WriteRaster) -> None:
     classes = find_classes([path])
     assert classes.values == (1, 2)
     labels = open_labels(path, classes)
-    assert labels.read(open_scene(path).grid, Window(0, 0, 3, 1)).tolist() == [[255, 0, 1]]
+    assert labels.read(open_scene(path).grid, Window(0, 0, 3, 1)).tolist() == [
+        [255, 0, 1]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,9 @@ def test_polygons_of_any_crs_fall_on_the_right_pixels(
     path = square(tmp_path / 'field.gpkg', crs)
     classes = find_classes([path])
     assert classes.names == ('background', 'field')
-    np.testing.assert_array_equal(open_labels(path, classes).read(grid, WHOLE), expected())
+    np.testing.assert_array_equal(
+        open_labels(path, classes).read(grid, WHOLE), expected()
+    )
 
 
 def test_a_window_of_polygons_is_a_window_of_the_whole(
@@ -97,7 +101,7 @@ def test_a_window_of_polygons_is_a_window_of_the_whole(
 
 
 def test_a_class_column_names_the_classes(tmp_path: Path) -> None:
-    path = square(tmp_path / 'x.gpkg', **{'Class': ['ice']})
+    path = square(tmp_path / 'x.gpkg', Class=['ice'])
     assert find_classes([path]).names == ('background', 'ice')
     with pytest.raises(ValueError, match="no column 'kind'; they have Class"):
         find_classes([path], 'kind')
@@ -109,7 +113,9 @@ def test_labels_on_another_grid_are_warped_to_the_nearest(
     grid = open_scene(write_raster('a.tif', ramp(1, 4, 4))).grid
     coarse = Affine(20, 0, 600_000, 0, -20, 5_300_000)
     path = write_raster('m.tif', np.array([[0, 1], [1, 0]], np.uint8), transform=coarse)
-    labels = open_labels(path, Classes.named(['no', 'yes'])).read(grid, Window(0, 0, 4, 4))
+    labels = open_labels(path, Classes.named(['no', 'yes'])).read(
+        grid, Window(0, 0, 4, 4)
+    )
     assert labels.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
 
 
@@ -121,9 +127,13 @@ def test_a_label_that_lies_nowhere_must_have_the_size_of_its_scene(
     nowhere = {'crs': None, 'transform': Affine.identity()}
     same = write_raster('same.tif', expected(), **nowhere)
     classes = Classes.named(['no', 'yes'])
-    np.testing.assert_array_equal(open_labels(same, classes).read(grid, WHOLE), expected())
+    np.testing.assert_array_equal(
+        open_labels(same, classes).read(grid, WHOLE), expected()
+    )
     other = write_raster('other.tif', np.zeros((4, 4), np.uint8), **nowhere)
-    with pytest.raises(ValueError, match='4 x 4 pixels and no CRS, the scene has 6 x 5'):
+    with pytest.raises(
+        ValueError, match='4 x 4 pixels and no CRS, the scene has 6 x 5'
+    ):
         open_labels(other, classes).read(grid, WHOLE)
 
 
@@ -133,12 +143,16 @@ def test_a_table_names_classes_and_colours(tmp_path: Path) -> None:
     classes = Classes.from_csv(path)
     assert classes.values == (3, 7)
     assert classes.names == ('forest', 'water')
-    assert classes.colors[0] == '#1a7d3c'
-    assert classes.colors[1].startswith('#')
+    assert classes.legend.colors[0] == '#1a7d3c'
+    assert classes.legend.colors[1].startswith('#')
 
 
-@pytest.mark.parametrize('text', ['name\nforest\n', 'value,name\nx,y\n', 'value,name\n'])
-def test_a_table_that_cannot_be_read_says_what_it_needs(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    'text', ['name\nforest\n', 'value,name\nx,y\n', 'value,name\n']
+)
+def test_a_table_that_cannot_be_read_says_what_it_needs(
+    tmp_path: Path, text: str
+) -> None:
     path = tmp_path / 'classes.csv'
     path.write_text(text)
     with pytest.raises(ValueError, match=r'classes\.csv'):

@@ -29,7 +29,9 @@ def test_what_lies_beyond_the_scene_is_not_valid(
     write_raster: WriteRaster, col: int, row: int
 ) -> None:
     image = ramp(1, 5, 6)
-    values, valid = open_scene(write_raster('a.tif', image)).read(Window(col, row, 4, 4))
+    values, valid = open_scene(write_raster('a.tif', image)).read(
+        Window(col, row, 4, 4)
+    )
     padded = np.pad(image[0], 10)[row + 10 : row + 14, col + 10 : col + 14]
     np.testing.assert_array_equal(values[0], padded)
     np.testing.assert_array_equal(valid, padded > 0)
@@ -77,7 +79,10 @@ def test_an_internal_mask_is_validity(write_raster: WriteRaster) -> None:
     path = write_raster('a.tif', ramp(2, 5, 6))
     mask = np.full((5, 6), 255, np.uint8)
     mask[3, 1] = 0
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, 'r+') as target:
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, 'r+') as target,
+    ):
         target.write_mask(mask)
     assert np.argwhere(~open_scene(path).read(WHOLE)[1]).tolist() == [[3, 1]]
 
@@ -104,7 +109,9 @@ def test_complex_numbers_are_refused_with_advice(write_raster: WriteRaster) -> N
         open_scene(path)
 
 
-def test_a_vrt_in_disguise_is_not_read(tmp_path: Path, write_raster: WriteRaster) -> None:
+def test_a_vrt_in_disguise_is_not_read(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
     secret = tmp_path / 'secret.bin'
     secret.write_bytes(bytes(range(30)))
     vrt = tmp_path / 'scene.tif'

@@ -111,14 +111,16 @@ def test_a_union_answers_where_either_does(root: Path) -> None:
 
 
 def test_torchgeos_own_sampler_works(root: Path) -> None:
-    import torchgeo.samplers as samplers
+    from torchgeo import samplers
 
     dataset = SceneFolder(root / 'images')
     if hasattr(samplers, 'RandomPatchSampler'):  # since 0.10
         sampler = samplers.RandomPatchSampler(dataset, size=16, length=4)
     else:
         sampler = samplers.RandomGeoSampler(dataset, 16, length=4)
-    loader = DataLoader(dataset, sampler=sampler, batch_size=2, collate_fn=stack_samples)
+    loader = DataLoader(
+        dataset, sampler=sampler, batch_size=2, collate_fn=stack_samples
+    )
     batches = list(loader)
     assert [tuple(batch['image'].shape) for batch in batches] == [(2, 2, 16, 16)] * 2
 

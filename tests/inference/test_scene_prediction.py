@@ -61,7 +61,9 @@ def test_an_identity_model_gives_the_image_back(
     np.testing.assert_allclose(result, image, rtol=1e-5)
 
 
-def test_nodata_stays_nodata_and_touches_nothing_else(write_raster: WriteRaster) -> None:
+def test_nodata_stays_nodata_and_touches_nothing_else(
+    write_raster: WriteRaster,
+) -> None:
     image = ramp(2, 50, 60)
     image[:, 10:30, 20:45] = 0
     scene = open_scene(write_raster('hole.tif', image, nodata=0))

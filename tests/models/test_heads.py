@@ -23,19 +23,19 @@ def count(module: nn.Module) -> int:
 def test_neck_makes_a_pyramid_of_maps_of_one_size(
     side: int, expected: list[int]
 ) -> None:
-    neck = MultiLevelNeck(2, scales=(4, 2, 1, 0.5))
+    neck = MultiLevelNeck(2, 2, scales=(4, 2, 1, 0.5))
     maps = neck([torch.randn(1, 2, side, side + 2)] * 4)
     assert [m.shape[2] for m in maps] == expected
 
 
 def test_neck_that_keeps_the_size_takes_maps_of_any() -> None:
-    neck = MultiLevelNeck(2, scales=(1, 1))
+    neck = MultiLevelNeck(2, 2, scales=(1, 1))
     features = [torch.randn(1, 2, 5, 7), torch.randn(1, 2, 3, 4)]
     assert [m.shape for m in neck(features)] == [f.shape for f in features]
 
 
 def test_neck_is_linear() -> None:
-    neck = MultiLevelNeck(3, scales=(2, 0.5))
+    neck = MultiLevelNeck(3, 3, scales=(2, 0.5))
     a = [torch.randn(1, 3, 5, 5) for _ in range(2)]
     b = [torch.randn(1, 3, 5, 5) for _ in range(2)]
     both = neck([x + y for x, y in zip(a, b, strict=True)])

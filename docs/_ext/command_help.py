@@ -1,0 +1,46 @@
+"""Directive ``command-help``: what a command of eoseg prints for ``--help``."""
+
+import contextlib
+import io
+import os
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from eoseg.main import main
+
+#: Columns of the text.
+WIDTH = 88
+
+
+class CommandHelp(SphinxDirective):
+    """Show the help of a command, made by running it."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        words = self.arguments[0].split()
+        text = io.StringIO()
+        columns = os.environ.get('COLUMNS')
+        os.environ['COLUMNS'] = str(WIDTH)
+        try:
+            with contextlib.redirect_stdout(text):
+                status = main([*words, '--help'])
+        finally:
+            if columns is None:
+                del os.environ['COLUMNS']
+            else:
+                os.environ['COLUMNS'] = columns
+        if status:
+            raise self.error(f'eoseg {" ".join(words)} --help exits with {status}')
+        block = nodes.literal_block(text.getvalue().strip(), text.getvalue().strip())
+        block['language'] = 'text'
+        return [block]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive('command-help', CommandHelp)
+    # Made anew in each build, as it depends on code and not on a page.
+    return {'parallel_read_safe': True}
