@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +62,10 @@ def run(word: str, arguments: Sequence[str]) -> int:
         _check(word, asked)
     with as_file(find_recipe(asked.recipe) / 'fit.yaml') as config:
         words = [word, *_before(asked, config), *asked.rest]
-        _lightning(words, asked.out)
+        # Scores of a checkpoint do not replace the log of its training.
+        out = asked.out if word == 'fit' else asked.out / word
+        _make_room(out, asked.overwrite)
+        _lightning(words, out)
     return 0
 
 
@@ -149,6 +153,19 @@ def _check(word: str, asked: _Asked) -> None:
         )
 
 
+def _make_room(out: Path, overwrite: bool) -> None:
+    """Remove an earlier run, or put its log out of the way of the one that goes on."""
+    log_file = out / 'metrics.csv'
+    if overwrite:
+        shutil.rmtree(out / 'checkpoints', ignore_errors=True)
+        for pattern in ('metrics*.csv', 'events.out.*', 'confusion_*.csv', '*.yaml'):
+            for path in out.glob(pattern):
+                path.unlink()
+    elif log_file.is_file():
+        earlier = len(list(out.glob('metrics_*.csv')))
+        log_file.rename(out / f'metrics_{earlier}.csv')
+
+
 def _before(asked: _Asked, config: Path) -> list[str]:
     """Options that stand before the user's own, which override them."""
     words = [] if asked.config else ['--config', str(config)]
@@ -207,6 +224,7 @@ def _lightning(words: list[str], out: Path) -> None:
     for warning in (
         "LightningCLI's args parameter",  # they come from the command line, by main()
         'The .*dataloader.* does not have many workers',  # a patch is read in milliseconds
+        '(Experiment logs|Checkpoint) directory .* exists and is not empty',  # _make_room
         '.*isinstance.treespec, LeafSpec.',  # of Lightning 2.6 about torch 2.15
     ):
         warnings.filterwarnings('ignore', message=warning)

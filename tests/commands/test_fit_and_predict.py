@@ -32,7 +32,9 @@ SMALL = [
 def scene(path: Path, seed: int, size: int = 70, zone: int = 32) -> NDArray[np.uint8]:
     """Write a scene of two bands with a bright half and a nodata corner."""
     rng = np.random.default_rng(seed)
-    bright = np.arange(size)[None, :] * np.ones((size, 1)) > size * rng.uniform(0.3, 0.7)
+    bright = np.arange(size)[None, :] * np.ones((size, 1)) > size * rng.uniform(
+        0.3, 0.7
+    )
     image = rng.normal(1000, 100, (2, size, size)) + 1500 * bright
     image[:, :9, :7] = 0
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +81,9 @@ def checkpoint(run: Path) -> Path:
 
 
 @pytest.fixture(scope='module')
-def maps(root: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def maps(
+    root: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Maps of all scenes."""
     out = tmp_path_factory.mktemp('maps') / 'maps'
     words = ['predict', str(root / 'images'), str(checkpoint), '--out', str(out)]
@@ -94,12 +98,23 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_a_run_leaves_config_scores_and_checkpoints(run: Path) -> None:
     names = {path.relative_to(run).as_posix() for path in run.rglob('*')}
-    wanted = {'config.yaml', 'metrics.csv', 'confusion_val.csv', 'checkpoints/last.ckpt'}
+    wanted = {
+        'config.yaml',
+        'metrics.csv',
+        'confusion_val.csv',
+        'checkpoints/last.ckpt',
+    }
     assert wanted <= names
     assert any(name.startswith('events.out.tfevents') for name in names)
     with (run / 'metrics.csv').open() as file:
         columns = set(csv.DictReader(file).fieldnames or ())
-    assert {'val/miou', 'val/oa', 'val/f1', 'val/f1_nanmean', 'val/iou_bright'} <= columns
+    assert {
+        'val/miou',
+        'val/oa',
+        'val/f1',
+        'val/f1_nanmean',
+        'val/iou_bright',
+    } <= columns
     assert {'train/loss', 'train/distillation', 'train/similarity'} <= columns
 
 
@@ -117,9 +132,7 @@ def test_a_checkpoint_says_what_it_expects_and_has_no_teacher(checkpoint: Path) 
     assert any('auxiliary' in key for key in weights(checkpoint.with_name('last.ckpt')))
 
 
-def test_config_and_seed_make_the_same_weights_again(
-    run: Path, tmp_path: Path
-) -> None:
+def test_config_and_seed_make_the_same_weights_again(run: Path, tmp_path: Path) -> None:
     config = tmp_path / 'config.yaml'
     shutil.copy(run / 'config.yaml', config)
     assert main(['fit', '--config', str(config), '--out', str(tmp_path / 'again')]) == 0
@@ -130,17 +143,18 @@ def test_config_and_seed_make_the_same_weights_again(
 
 
 def test_a_finished_run_is_not_overwritten_but_can_go_on(
-    root: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = tmp_path / 'run'
-    shutil.copytree(run, copy)
-    words = ['fit', str(root), *SMALL, '--out', str(copy)]
+    out = tmp_path / 'run'
+    words = ['fit', str(root), *SMALL, '--out', str(out)]
+    assert main(words) == 0
     assert main(words) == 1
     message = capsys.readouterr().err
     assert '--ckpt_path last' in message
     assert '--overwrite' in message
     assert main([*words, '--ckpt_path', 'last', '--trainer.max_epochs', '2']) == 0
-    last = torch.load(copy / 'checkpoints' / 'last.ckpt', weights_only=True)
+    last = torch.load(out / 'checkpoints' / 'last.ckpt', weights_only=True)
+    assert (out / 'metrics_0.csv').is_file()
     assert last['epoch'] == 1
     assert last['global_step'] == 4
 
@@ -148,7 +162,8 @@ def test_a_finished_run_is_not_overwritten_but_can_go_on(
 def test_test_scores_a_checkpoint(root: Path, run: Path, checkpoint: Path) -> None:
     words = ['test', str(root), *SMALL, '--out', str(run)]
     assert main([*words, '--ckpt_path', str(checkpoint)]) == 0
-    table = list(csv.reader((run / 'confusion_test.csv').open()))
+    with (run / 'test' / 'confusion_test.csv').open() as file:
+        table = list(csv.reader(file))
     assert table[0][1:] == ['dark', 'bright']
     assert sum(int(cell) for row in table[1:] for cell in row[1:]) > 0
 
@@ -171,7 +186,9 @@ def test_a_map_has_the_grid_of_its_scene_and_nodata_where_it_has(
         np.testing.assert_array_equal(stored[:, nodata], 255)
         total = stored[:, ~nodata].sum(axis=0)
         assert ((total >= 253) & (total <= 255)).all()  # each band is rounded
-        np.testing.assert_array_equal(confidence.read(1)[~nodata], stored.max(0)[~nodata])
+        np.testing.assert_array_equal(
+            confidence.read(1)[~nodata], stored.max(0)[~nodata]
+        )
         assert classes.colormap(1)[0] == (32, 48, 64, 255)
 
 
@@ -260,7 +277,9 @@ def test_a_bad_scene_is_reported_and_stops_no_other(
         assert words in reasons[name]['reason']
         assert name in message
     assert not [path for path in out.rglob('*') if 'part' in path.suffixes]
-    assert sorted(path.name for path in out.glob('*_classes.tif')) == ['good_classes.tif']
+    assert sorted(path.name for path in out.glob('*_classes.tif')) == [
+        'good_classes.tif'
+    ]
 
 
 @pytest.mark.parametrize(
