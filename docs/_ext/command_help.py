@@ -37,10 +37,11 @@ class CommandHelp(SphinxDirective):
             raise self.error(f'eoseg {" ".join(words)} --help exits with {status}')
         block = nodes.literal_block(text.getvalue().strip(), text.getvalue().strip())
         block['language'] = 'text'
+        # It depends on code and on no page: made anew in each build.
+        self.env.note_reread()
         return [block]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive('command-help', CommandHelp)
-    # Made anew in each build, as it depends on code and not on a page.
     return {'parallel_read_safe': True}

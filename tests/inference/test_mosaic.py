@@ -51,7 +51,7 @@ def probabilities(path: Path, grid: Grid, field: Field = plane) -> MapSource:
 
 def assemble(
     sources: list[MapSource], target: Grid, feather: float = 16, size: int = 64
-):
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int_]]:
     classes = np.full(target.shape, 99, np.uint8)
     confidence = np.full(target.shape, np.nan, np.float32)
     source = np.full(target.shape, -9)
