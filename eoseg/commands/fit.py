@@ -1,28 +1,13 @@
 """fit, validate and test: LightningCLI, with a folder or a recipe before its options."""
 
 import logging
-import os
-import shutil
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ..errors import OutputExistsError
 from ..recipes import DEFAULT, find_recipe
-from .console import say, show_log
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Callback, Trainer
-    from lightning.pytorch.cli import LightningArgumentParser
-
-#: Packages whose classes a config may name: importing a module runs its code.
-PACKAGES = [
-    'eoseg', 'eoseg_datasets', 'torchgeo', 'lightning', 'torch', 'torchmetrics', 'kornia',
-    'segmentation_models_pytorch', 'timm',
-]  # fmt: skip
 
 #: Networks of the default recipe, and the options for their weights.
 BACKBONE, BACKBONE_WEIGHTS = 'tf_efficientnet_lite0', '--model.network.backbone_weights'
@@ -62,10 +47,13 @@ def run(word: str, arguments: Sequence[str]) -> int:
         _check(word, asked)
     with as_file(find_recipe(asked.recipe) / 'fit.yaml') as config:
         words = [word, *_before(asked, config), *asked.rest]
+
+        # Lightning takes ten seconds to import: after what can be refused without it.
+        from .training import train
+
         # Scores of a checkpoint do not replace the log of its training.
         out = asked.out if word == 'fit' else asked.out / word
-        _make_room(out, asked.overwrite)
-        _lightning(words, out)
+        train(words, out, overwrite=asked.overwrite)
     return 0
 
 
@@ -140,7 +128,8 @@ def _check(word: str, asked: _Asked) -> None:
                 f'{last} does not exist, so there is nothing to go on with; '
                 'leave out --ckpt_path last, or give the --out of that run'
             )
-        asked.rest[:] = [str(last) if word == 'last' else word for word in asked.rest]
+        _take(asked.rest, '--ckpt_path')
+        asked.rest += ['--ckpt_path', str(last)]
     elif word == 'fit' and last.is_file() and not asked.overwrite:
         raise OutputExistsError(
             f'{asked.out} has a run already. Go on with it: --ckpt_path last; '
@@ -151,19 +140,6 @@ def _check(word: str, asked: _Asked) -> None:
             f'which checkpoint? eoseg {word} needs --ckpt_path, such as '
             f'--ckpt_path {asked.out}/checkpoints/best.ckpt'
         )
-
-
-def _make_room(out: Path, overwrite: bool) -> None:
-    """Remove an earlier run, or put its log out of the way of the one that goes on."""
-    log_file = out / 'metrics.csv'
-    if overwrite:
-        shutil.rmtree(out / 'checkpoints', ignore_errors=True)
-        for pattern in ('metrics*.csv', 'events.out.*', 'confusion_*.csv', '*.yaml'):
-            for path in out.glob(pattern):
-                path.unlink()
-    elif log_file.is_file():
-        earlier = len(list(out.glob('metrics_*.csv')))
-        log_file.rename(out / f'metrics_{earlier}.csv')
 
 
 def _before(asked: _Asked, config: Path) -> list[str]:
@@ -201,100 +177,3 @@ def _local_weights(given: list[str]) -> list[str]:
                 option,
             )
     return words
-
-
-def _lightning(words: list[str], out: Path) -> None:
-    # Deprecations of jsonargparse 5 in Lightning 2.6, for its authors and not for users.
-    os.environ.setdefault('JSONARGPARSE_DEPRECATION_WARNINGS', 'off')
-    from jsonargparse import set_parsing_settings
-    from lightning.pytorch.callbacks import EarlyStopping
-    from lightning.pytorch.cli import LightningCLI
-    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-
-    from ..compat import GeoDataModule
-    from ..inputs import Inputs
-    from ..tasks.base import Task
-
-    set_parsing_settings(
-        import_path_denylist=['*'],
-        import_path_allowlist=PACKAGES,
-        # Taken from the data as a whole, not field by field from the command line.
-        subclasses_enabled=[Inputs],
-    )
-    for warning in (
-        "LightningCLI's args parameter",  # they come from the command line, by main()
-        'The .*dataloader.* does not have many workers',  # a patch is read in milliseconds
-        '(Experiment logs|Checkpoint) directory .* exists and is not empty',  # _make_room
-        '.*isinstance.treespec, LeafSpec.',  # of Lightning 2.6 about torch 2.15
-    ):
-        warnings.filterwarnings('ignore', message=warning)
-    # Advertisements.
-    logging.getLogger('lightning.pytorch.utilities.rank_zero').addFilter(
-        lambda record: 'Tip' not in record.getMessage()
-    )
-
-    class CLI(LightningCLI):
-        """LightningCLI whose task learns from the data what it will see."""
-
-        def add_arguments_to_parser(self, parser: 'LightningArgumentParser') -> None:
-            parser.link_arguments(
-                'data',
-                'model.init_args.inputs',
-                compute_fn=lambda data: data.inputs,
-                apply_on='instantiate',
-            )
-            parser.add_lightning_class_args(EarlyStopping, 'early_stopping')
-            parser.set_defaults(
-                {
-                    'early_stopping.monitor': Task.monitor,
-                    'early_stopping.mode': Task.mode,
-                    'early_stopping.patience': 10,
-                }
-            )
-
-        def instantiate_trainer(self, **settings: Any) -> 'Trainer':
-            configured = self._get(self.config_init, 'trainer')['callbacks'] or []
-            return super().instantiate_trainer(
-                default_root_dir=out,
-                logger=[
-                    CSVLogger(out, name='', version=''),
-                    TensorBoardLogger(out, name='', version=''),
-                ],
-                callbacks=[*configured, *_callbacks(out / 'checkpoints')],
-                **settings,
-            )
-
-    show_log()
-    cli = CLI(
-        Task,
-        GeoDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_kwargs={'overwrite': True},
-        seed_everything_default=0,
-        args=words,
-    )
-    best = out / 'checkpoints' / 'best.ckpt'
-    if words[0] == 'fit' and best.is_file():
-        score = cli.trainer.callback_metrics[Task.monitor]
-        say(f'mIoU of the validation regions after the last epoch: {float(score):.3f}')
-        say('map scenes with it: eoseg predict SCENES CHECKPOINT --out maps')
-        print(best)
-
-
-def _callbacks(folder: Path) -> list['Callback']:
-    """The best weights, all that is needed to go on, and a progress bar."""
-    from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-
-    from ..tasks.base import Task
-
-    best = ModelCheckpoint(
-        folder,
-        'best',
-        monitor=Task.monitor,
-        mode=Task.mode,
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-    last = ModelCheckpoint(folder, 'last', enable_version_counter=False)
-    return [best, last, RichProgressBar(console_kwargs={'stderr': True})]

@@ -1,0 +1,142 @@
+"""LightningCLI as eoseg uses it: the task learns from the data what it will see."""
+
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# Deprecations of jsonargparse 5 in Lightning 2.6, for its authors and not for users;
+# read when jsonargparse is imported.
+os.environ.setdefault('JSONARGPARSE_DEPRECATION_WARNINGS', 'off')
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from ..compat import GeoDataModule
+from ..inputs import Inputs
+from ..tasks.base import Task
+from .console import say, show_log
+
+#: Packages whose classes a config may name: importing a module runs its code.
+PACKAGES = [
+    'eoseg', 'eoseg_datasets', 'torchgeo', 'lightning', 'torch', 'torchmetrics', 'kornia',
+    'segmentation_models_pytorch', 'timm',
+]  # fmt: skip
+
+#: Warnings that are none for the user, and why.
+NOISE = (
+    "LightningCLI's args parameter",  # they come from the command line, by main()
+    'The .*dataloader.* does not have many workers',  # a patch is read in milliseconds
+    '(Experiment logs|Checkpoint) directory .* exists and is not empty',  # _make_room
+    '.*isinstance.treespec, LeafSpec.',  # of Lightning 2.6 about torch 2.15
+)
+
+
+def train(words: Sequence[str], out: Path, *, overwrite: bool) -> None:
+    """Run a command of LightningCLI.
+
+    Args:
+        words: Command and options.
+        out: Folder of the run.
+        overwrite: Whether an earlier run in it is removed.
+    """
+    set_parsing_settings(
+        import_path_denylist=['*'],
+        import_path_allowlist=PACKAGES,
+        # Taken from the data as a whole, not field by field from the command line.
+        subclasses_enabled=[Inputs],
+    )
+    for message in NOISE:
+        warnings.filterwarnings('ignore', message=message)
+    # Advertisements.
+    logging.getLogger('lightning.pytorch.utilities.rank_zero').addFilter(
+        lambda record: 'Tip' not in record.getMessage()
+    )
+    show_log()
+    _CLI(words, out, overwrite=overwrite)
+
+
+class _CLI(LightningCLI):
+    """LightningCLI with a run folder."""
+
+    def __init__(self, words: Sequence[str], out: Path, *, overwrite: bool) -> None:
+        self.out = out
+        self.overwrite = overwrite
+        folder = out / 'checkpoints'
+        self.best = ModelCheckpoint(
+            folder,
+            'best',
+            monitor=Task.monitor,
+            mode=Task.mode,
+            save_weights_only=True,
+            enable_version_counter=False,
+        )
+        self.last = ModelCheckpoint(folder, 'last', enable_version_counter=False)
+        super().__init__(
+            Task,
+            GeoDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_kwargs={'overwrite': True},
+            seed_everything_default=0,
+            args=list(words),
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments(
+            'data',
+            'model.init_args.inputs',
+            compute_fn=lambda data: data.inputs,
+            apply_on='instantiate',
+        )
+        parser.add_lightning_class_args(EarlyStopping, 'early_stopping')
+        parser.set_defaults(
+            {
+                'early_stopping.monitor': Task.monitor,
+                'early_stopping.mode': Task.mode,
+                'early_stopping.patience': 10,
+            }
+        )
+
+    def instantiate_trainer(self, **settings: Any) -> Trainer:
+        # Data and model are there: nothing is removed for a call that cannot work.
+        _make_room(self.out, overwrite=self.overwrite)
+        callbacks: list[Callback] = [
+            *(self._get(self.config_init, 'trainer')['callbacks'] or []),
+            self.best,
+            self.last,
+            RichProgressBar(console_kwargs={'stderr': True}),
+        ]
+        loggers = [
+            CSVLogger(self.out, name='', version=''),
+            TensorBoardLogger(self.out, name='', version=''),
+        ]
+        return super().instantiate_trainer(
+            default_root_dir=self.out, logger=loggers, callbacks=callbacks, **settings
+        )
+
+    def after_fit(self) -> None:
+        score, path = self.best.best_model_score, self.best.best_model_path
+        if score is not None and self.trainer.is_global_zero:
+            say(f'best mIoU on the validation regions: {float(score):.3f}')
+            say('map scenes with it: eoseg predict SCENES CHECKPOINT --out maps')
+            print(path)
+
+
+def _make_room(out: Path, *, overwrite: bool) -> None:
+    """Remove an earlier run, or put its log out of the way of the one that goes on."""
+    log_file = out / 'metrics.csv'
+    if overwrite:
+        shutil.rmtree(out / 'checkpoints', ignore_errors=True)
+        for pattern in ('metrics*.csv', 'events.out.*', 'confusion_*.csv', '*.yaml'):
+            for path in out.glob(pattern):
+                path.unlink()
+    elif log_file.is_file():
+        earlier = len(list(out.glob('metrics_*.csv')))
+        log_file.rename(out / f'metrics_{earlier}.csv')
