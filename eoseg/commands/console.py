@@ -1,8 +1,6 @@
 """Lines and progress bars of the commands; all of them go to stderr."""
 
 import logging
-from collections.abc import Iterable
-from typing import TypeVar
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -14,8 +12,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-
-Item = TypeVar('Item')
 
 console = Console(stderr=True, highlight=False)
 
@@ -49,9 +45,3 @@ def progress() -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
-
-
-def track(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-    """Give items one by one, with a progress bar."""
-    with progress() as bar:
-        yield from bar.track(items, total=total, description=description)
