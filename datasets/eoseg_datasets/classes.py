@@ -176,6 +176,22 @@ class Classes:
         given = range(len(names)) if values is None else values
         return cls(tuple(given), Legend.of(names))
 
+    def renamed(self, names: Sequence[str]) -> 'Classes':
+        """The same values under other names.
+
+        Args:
+            names: One per class, in the order of the values.
+
+        Raises:
+            ValueError: If there are not as many names as classes.
+        """
+        if len(names) != len(self):
+            raise ValueError(
+                f'{len(names)} class names were given ({", ".join(names)}), the labels '
+                f'have {len(self)} classes ({", ".join(self.names)})'
+            )
+        return Classes.named(names, self.values)
+
     @classmethod
     def from_csv(cls, path: Path) -> Self:
         """Read a table of classes.

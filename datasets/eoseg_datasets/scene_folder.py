@@ -80,6 +80,7 @@ class SceneFolder(GeoDataset):
         res: float | tuple[float, float] | None = None,
         bands: Sequence[str] | None = None,
         class_field: str | None = None,
+        class_names: Sequence[str] | None = None,
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         """Initialize a new SceneFolder instance.
@@ -91,6 +92,8 @@ class SceneFolder(GeoDataset):
             res: Pixel size in units of *crs*; that of the first scene by default.
             bands: Names of the bands to read; all of them by default.
             class_field: Column with the class of polygon labels.
+            class_names: Names of the classes in the order of their values, where the
+                folder has no ``classes.csv``.
             transforms: Function applied to each sample.
 
         Raises:
@@ -100,6 +103,7 @@ class SceneFolder(GeoDataset):
         self.paths = self.root = Path(root)
         self.transforms = transforms
         self.class_field = class_field
+        self.class_names = class_names
         inventory = find_scenes(_images(self.root))
         if not inventory.scenes:
             raise _no_scenes(self, inventory)
@@ -135,7 +139,10 @@ class SceneFolder(GeoDataset):
         table = self.root / 'classes.csv'
         if table.is_file():
             return Classes.from_csv(table)
-        return find_classes(files, self.class_field) if files else None
+        if not files:
+            return None
+        found = find_classes(files, self.class_field)
+        return found if self.class_names is None else found.renamed(self.class_names)
 
     @property
     def crs(self) -> pyproj.CRS:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import OutputExistsError
 from . import evaluate, fit, predict
-from .console import say
+from .console import console, say
 
 
 def run(word: str, arguments: Sequence[str]) -> int:
@@ -23,7 +23,8 @@ def run(word: str, arguments: Sequence[str]) -> int:
     from ..synth import write_scenes
 
     say('1/4  generating labelled scenes, and three others in two UTM zones to map')
-    folders = write_scenes(out, seed=options.seed)
+    with console.status('generating'):
+        folders = write_scenes(out, seed=options.seed)
     say('2/4  eoseg fit: a small KTDA model on the labelled scenes')
     run_folder, maps = out / 'run', out / 'maps'
     seed = ['--seed_everything', str(options.seed)]

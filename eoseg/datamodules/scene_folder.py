@@ -47,6 +47,7 @@ class SceneFolderDataModule(GeoDataModule):
         num_workers: int = 0,
         bands: Sequence[str] | None = None,
         class_field: str | None = None,
+        class_names: Sequence[str] | None = None,
         split: tuple[float, float] = (0.2, 0.2),
         seed: int = 0,
     ) -> None:
@@ -62,6 +63,8 @@ class SceneFolderDataModule(GeoDataModule):
             num_workers: Processes that read patches; 0 reads in the main one.
             bands: Names of the bands to use; all of them by default.
             class_field: Column with the class of polygon labels.
+            class_names: Names of the classes in the order of their values, where the
+                folder has no ``classes.csv``.
             split: Shares of the scenes for validation and for testing.
             seed: Chooses the split and the patches.
         """
@@ -70,6 +73,7 @@ class SceneFolderDataModule(GeoDataModule):
         self.size = patch_size
         self.bands = bands
         self.class_field = class_field
+        self.class_names = class_names
         self.shares = split
         self.seed = seed
         # TorchGeo's samplers give bounds; ours give windows of scenes.
@@ -87,7 +91,12 @@ class SceneFolderDataModule(GeoDataModule):
         Raises:
             ValueError: If no scene has labels.
         """
-        dataset = SceneFolder(self.root, bands=self.bands, class_field=self.class_field)
+        dataset = SceneFolder(
+            self.root,
+            bands=self.bands,
+            class_field=self.class_field,
+            class_names=self.class_names,
+        )
         for item in dataset.rejected:
             if item.status == 'failed' or item.reason != 'not a raster':
                 log.info('%s is not used: %s', item.path, item.reason)

@@ -130,3 +130,11 @@ def test_a_table_in_another_encoding_is_named(tmp_path: Path) -> None:
     path.write_bytes('value,name\n0,Wälder\n'.encode('latin-1'))
     with pytest.raises(ValueError, match=r'classes\.csv is no table.*UTF-8'):
         Classes.from_csv(path)
+
+
+def test_classes_can_be_renamed_one_by_one() -> None:
+    found = Classes.named(['background', 'foreground'], [0, 255])
+    renamed = found.renamed(['clear', 'cloud'])
+    assert (renamed.names, renamed.values) == (('clear', 'cloud'), (0, 255))
+    with pytest.raises(ValueError, match='3 class names were given'):
+        found.renamed(['a', 'b', 'c'])
