@@ -15,10 +15,10 @@ version = release = __version__
 
 extensions = [
     'command_help',
+    'docstrings',
     'myst_nb',
     'sphinx.ext.autodoc',
     'sphinx.ext.intersphinx',
-    'sphinx.ext.napoleon',
     'sphinx_copybutton',
     'sphinx_design',
 ]
@@ -33,24 +33,25 @@ nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
+autoclass_content = 'both'
 autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'
 autodoc_default_options = {'members': True, 'show-inheritance': True}
-napoleon_google_docstring = True
-napoleon_numpy_docstring = False
-# Without it, "Attributes:" describes an attribute twice.
-napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 
 nitpicky = True
 # Names of other projects resolve by their inventories, which need a network.
-nitpick_ignore_regex = [
-    (
-        r'py:.*',
-        r'(affine|collections|datetime|geopandas|lightning|matplotlib|numpy|pathlib|'
-        r'pyproj|pystac|rasterio|shapely|timm|torch|torchgeo|torchmetrics|types)\..*',
-    ),
+OTHERS = [
+    'affine', 'collections', 'datetime', 'geopandas', 'lightning', 'matplotlib', 'numpy',
+    'pandas', 'pathlib', 'pyproj', 'pystac', 'rasterio', 'shapely', 'timm', 'torch',
+    'torchgeo', 'torchmetrics', 'types',
+]  # fmt: skip
+nitpick_ignore_regex = [(r'py:.*', rf'({"|".join(OTHERS)})\..*')]
+# Docstrings name errors of TorchGeo and rasterio as users catch them.
+nitpick_ignore = [
+    ('py:exc', name)
+    for name in ('DatasetNotFoundError', 'RasterioError', 'RasterioIOError')
 ]
 if os.environ.get('EOSEG_DOCS_INTERSPHINX'):
     intersphinx_mapping = {

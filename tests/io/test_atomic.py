@@ -146,7 +146,7 @@ def test_a_killed_process_leaves_no_file_of_that_name(tmp_path: Path) -> None:
 
 
 def test_io_is_light_to_import() -> None:
-    modules = ['atomic', 'cog', 'legend', 'quicklook', 'report', 'stac', 'style']
+    modules = ['atomic', 'cog', 'quicklook', 'report', 'stac', 'style']
     script = (
         f'import {", ".join(f"eoseg.io.{name}" for name in [*modules, "vector"])}, sys;'
         'heavy = {"torch", "lightning", "torchgeo", "geopandas", "matplotlib.pyplot"};'
