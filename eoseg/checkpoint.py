@@ -93,8 +93,9 @@ class Checkpoint:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
+        what = 'is a folder' if path.is_dir() else 'does not exist'
         raise FileNotFoundError(
-            f'{path} does not exist; give checkpoints/best.ckpt of a run of `eoseg fit`'
+            f'{path} {what}; give checkpoints/best.ckpt of a run of `eoseg fit`'
         )
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)

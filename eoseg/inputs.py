@@ -35,6 +35,8 @@ class Inputs:
     #: say it themselves; empty for 1 and 0.
     scale: tuple[float, ...] = ()
     offset: tuple[float, ...] = ()
+    #: What stands for each class in label files; empty for 0, 1, 2, ….
+    values: tuple[int, ...] = ()
     #: Value of pixels without a label.
     ignore_index: int = IGNORE_INDEX
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from eoseg_datasets.classes import Classes
-from eoseg_datasets.handles import handle
-from eoseg_datasets.labels import Labels, is_label, open_labels
+from eoseg_datasets.classes import IGNORE_INDEX, Classes
+from eoseg_datasets.handles import handle, open_raster
+from eoseg_datasets.labels import Labels, is_label, is_vector, open_labels
 from eoseg_datasets.scene import grid_of
 
 from ..io.atomic import write_text
@@ -28,6 +28,8 @@ def run(word: str, arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     pairs = _pairs(options.maps, options.truth)
     classes = _classes(next(iter(pairs)), options.truth)
+    for truth in set(pairs.values()):
+        _check_values(truth, classes)
     total = np.zeros((len(classes), len(classes)), np.int64)
     for path, truth in pairs.items():
         confusion = compare(
@@ -36,6 +38,11 @@ def run(word: str, arguments: Sequence[str]) -> int:
         total += confusion
         table = scores(confusion, classes.names)
         print(f'{path.name}: mIoU {table["miou"]:.3f}, OA {table["oa"]:.3f}')
+    if not total.any():
+        raise ValueError(
+            f'no pixel of {options.maps} has a label in {options.truth}: they do not '
+            'overlap, or the labels are all nodata'
+        )
     print(_table(total, classes))
     if options.out:
         write_text(
@@ -96,19 +103,48 @@ def _pairs(maps: Path, truth: Path) -> dict[Path, Path]:
 
 
 def _classes(path: Path, truth: Path) -> Classes:
-    """Names of the map's classes, and what stands for them in the truth."""
+    """Names of the map's classes, and what stands for them in the truth.
+
+    A ``classes.csv`` beside the truth says it, by the names of the classes; else the
+    values are those of the labels that the model was trained on.
+    """
     legend = read_legend(path)
     if legend is None:
         raise ValueError(
             f'{path} does not name its classes; give a map of eoseg predict'
         )
     table = (truth if truth.is_dir() else truth.parent) / 'classes.csv'
-    values = (
-        Classes.from_csv(table).values
-        if table.is_file()
-        else range(len(legend.classes))
-    )
-    return Classes(tuple(values), legend)
+    if table.is_file():
+        given = Classes.from_csv(table)
+        if set(given.names) != set(legend.classes):
+            raise ValueError(
+                f'{table} names {", ".join(given.names)}, the map has '
+                f'{", ".join(legend.classes)}; give the same names'
+            )
+        value_of = dict(zip(given.names, given.values, strict=True))
+        return Classes(tuple(value_of[name] for name in legend.classes), legend)
+    with open_raster(path) as source:
+        values = json.loads(source.tags().get('LABEL_VALUES', '[]'))
+    return Classes(tuple(values or range(len(legend.classes))), legend)
+
+
+def _check_values(truth: Path, classes: Classes) -> None:
+    """Refuse labels that no class stands for: they would be left out in silence."""
+    if is_vector(truth):
+        return
+    with open_raster(truth) as source:
+        known = {*classes.values, IGNORE_INDEX, source.nodata}
+        found = {
+            int(value)
+            for _, window in source.block_windows(1)
+            for value in np.unique(source.read(1, window=window))
+        }
+    if unknown := sorted(found - known):
+        raise ValueError(
+            f'{truth} has the values {", ".join(map(str, unknown[:10]))}, which stand '
+            f'for no class of the map ({", ".join(map(str, classes.values))} do). Say '
+            'in a classes.csv beside it which values stand for which classes'
+        )
 
 
 def compare(path: Path, truth: Labels, classes: Classes) -> NDArray[np.int64]:

@@ -46,7 +46,7 @@ def run(word: str, arguments: Sequence[str]) -> int:
     else:
         _check(word, asked)
     with as_file(find_recipe(asked.recipe) / 'fit.yaml') as config:
-        words = [word, *_before(asked, config), *asked.rest]
+        words = [word, *_before(word, asked, config), *asked.rest]
 
         # Lightning takes ten seconds to import: after what can be refused without it.
         from .training import train
@@ -88,7 +88,9 @@ def _value(words: list[str], option: str) -> str | None:
     for i, word in enumerate(words):
         if word.startswith(f'{option}='):
             return word.partition('=')[2]
-        if word == option and i + 1 < len(words):
+        if word == option:
+            if i + 1 == len(words):
+                raise LookupError(f'{option} needs a value')
             return words[i + 1]
     return None
 
@@ -142,12 +144,12 @@ def _check(word: str, asked: _Asked) -> None:
         )
 
 
-def _before(asked: _Asked, config: Path) -> list[str]:
+def _before(word: str, asked: _Asked, config: Path) -> list[str]:
     """Options that stand before the user's own, which override them."""
     words = [] if asked.config else ['--config', str(config)]
     if asked.folder is not None:
         words += ['--data.root', str(asked.folder)]
-    if asked.recipe == DEFAULT and not asked.config:
+    if word == 'fit' and asked.recipe == DEFAULT and not asked.config:
         words += _local_weights(asked.rest)
     return words
 

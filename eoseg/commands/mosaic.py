@@ -1,7 +1,7 @@
 """Maps of several scenes onto one grid."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +9,19 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from eoseg_datasets.classes import Legend
+from eoseg_datasets.classes import NODATA, Legend
 from eoseg_datasets.handles import handle
 from eoseg_datasets.scene import grid_of
 
 from ..errors import OutputExistsError
 from ..inference.mosaic import MapSource, mosaic_blocks, target_grid
 from ..io.cog import BLOCK, MapWriter, read_legend
-from ..io.style import write_qml
+from ..io.style import write_confidence_qml, write_qml
 from .console import progress
+from .options import positive
+
+#: Confidence is stored as whole numbers, 254 for 1.
+FULL = 254
 
 #: Width in pixels over which a scene fades out towards its edge, by default.
 FEATHER = 64
@@ -52,9 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add('--out', metavar='FILE', type=Path, default=Path('mosaic.tif'))
     add('--crs', help='such as EPSG:3035; default: the one that covers most area')
-    add('--res', type=float, help='pixel size in units of the CRS; default: the finest')
     add(
-        '--feather', metavar='PX', type=float, default=FEATHER,
+        '--res',
+        type=positive,
+        help='pixel size in units of the CRS; default: the finest',
+    )
+    add(
+        '--feather', metavar='PX', type=positive, default=FEATHER,
         help='width over which a scene fades out towards its edge, in its pixels',
     )  # fmt: skip
     add('--overwrite', action='store_true', help='replace FILE')
@@ -103,16 +111,19 @@ def write_mosaic(
     crs: CRS | None = None,
     res: float | None = None,
     feather: float = FEATHER,
+    tags: Mapping[str, str] | None = None,
 ) -> NDArray[np.int64]:
-    """Mosaic maps into a COG of classes, with one that says which scene a pixel is of.
+    """Mosaic maps into a COG of classes, beside it confidence and source of each pixel.
 
     Args:
         paths: Maps of probabilities, or of classes.
-        out: The mosaic; ``<stem>_sources.tif`` and ``.qml`` lie beside it.
+        out: The mosaic; ``<stem>_confidence.tif``, ``<stem>_sources.tif`` and styles lie
+            beside it.
         legend: Classes of all the maps.
         crs: Of the mosaic; by default the one that covers most area.
         res: Pixel size in units of *crs*; by default that of the finest map.
         feather: Width over which a scene fades out towards its edge, in its pixels.
+        tags: Of the mosaic.
 
     Returns:
         Pixels of each value of the mosaic, of shape (256,).
@@ -121,7 +132,7 @@ def write_mosaic(
     target = target_grid([source.grid for source in sources], crs, res)
     total = -(-target.height // BLOCK) * -(-target.width // BLOCK)
     with (
-        MapWriter(out, target, legend=legend) as classes,
+        MapWriter(out, target, legend=legend, tags=tags) as classes,
         MapWriter(
             out.with_name(f'{out.stem}_sources.tif'),
             target,
@@ -131,14 +142,25 @@ def write_mosaic(
             overviews='nearest',
             tags={str(i): source.name for i, source in enumerate(sources)},
         ) as origin,
+        MapWriter(
+            out.with_name(f'{out.stem}_confidence.tif'),
+            target,
+            bands=['confidence'],
+            scale=1 / FULL,
+            overviews='average',
+        ) as confidence,
         progress() as bar,
     ):
         blocks = mosaic_blocks(sources, target, feather, BLOCK)
         for block in bar.track(blocks, total=total, description='mosaic'):
             classes.write_block(block.classes, block.window)
-            index = np.where(block.source < 0, NO_SOURCE, block.source)
+            covered = block.source >= 0
+            share = np.where(covered, np.rint(block.confidence * FULL), NODATA)
+            confidence.write_block(share.astype(np.uint8), block.window)
+            index = np.where(~covered, NO_SOURCE, block.source)
             origin.write_block(index.astype(np.uint16), block.window)
     write_qml(out.with_suffix('.qml'), legend)
+    write_confidence_qml(out.with_name(f'{out.stem}_confidence.qml'))
     return classes.counts
 
 
@@ -146,7 +168,7 @@ def _source(path: Path, num_classes: int) -> MapSource:
     source = handle(path)
     kind = 'probabilities' if source.count == num_classes > 1 else 'classes'
     return MapSource(
-        name=path.name.removesuffix('.tif').removesuffix(f'_{kind}'),
+        name=source.tags().get('SCENE', path.stem.removesuffix(f'_{kind}')),
         path=path,
         grid=grid_of(source),
         num_classes=num_classes,

@@ -1,6 +1,7 @@
 """Map a folder of scenes with a checkpoint: a map of every scene, and their mosaic."""
 
 import argparse
+import json
 import shlex
 import time
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from eoseg_datasets.inventory import Inventory, find_scenes
 from eoseg_datasets.scene import Scene
 
 from ..errors import SceneMismatchError
+from ..io.lock import locked
 from ..io.report import Report, SceneReport
 from .console import say
 from .mosaic import parse_crs, write_mosaic
-from .products import Folder
+from .options import positive, positive_int
+from .products import MapFolder
 
 if TYPE_CHECKING:
     import torch
@@ -38,32 +41,47 @@ def run(word: str, arguments: Sequence[str]) -> int:
     from ..checkpoint import Checkpoint
 
     checkpoint = Checkpoint.load(options.checkpoint)
-    legend = Legend(checkpoint.inputs.classes, checkpoint.inputs.colors)
-    names = [scene.name for scene in inventory.scenes]
-    folder = Folder(options.out, legend, checkpoint.sha256, _settings(options))
-    folder.claim(names if options.mosaic else [], overwrite=options.overwrite)
-
-    reports = [
-        SceneReport(str(item.path), item.status, item.reason)
-        for item in inventory.rejected
-    ]
-    mapper = _Mapper(checkpoint, folder, options)
-    reports += [mapper.report(scene) for scene in inventory.scenes]
-    mosaic = _mosaic(folder, inventory.scenes, options) if options.mosaic else None
-    report = Report(
-        command=shlex.join(['eoseg', word, *arguments]),
-        checkpoint=str(checkpoint.path),
-        started=mapper.started.isoformat(timespec='seconds'),
-        scenes=reports,
-        mosaic=mosaic,
-        legend=legend,
+    folder = MapFolder(
+        options.out,
+        Legend(checkpoint.inputs.classes, checkpoint.inputs.colors),
+        _tags(checkpoint, options),
+        probabilities=options.probabilities or options.mosaic,
     )
-    folder.finish(inventory.scenes, report, keep_probabilities=options.probabilities)
-    failed = [item for item in [*reports, mosaic] if item and item.status == 'failed']
+    with locked(options.out):
+        report = _predict(checkpoint, folder, inventory, options)
+        report = replace(report, command=shlex.join(['eoseg', word, *arguments]))
+        folder.finish(inventory.scenes, report)
+    failed = [x for x in (*report.scenes, report.mosaic) if x and x.status == 'failed']
     for item in failed:
         say(f'failed  {item.path}: {item.reason}')
     print(options.out / 'report.html')
     return 1 if failed else 0
+
+
+def _predict(
+    checkpoint: 'Checkpoint',
+    folder: MapFolder,
+    inventory: Inventory,
+    options: argparse.Namespace,
+) -> Report:
+    """Map all scenes, then mosaic their maps."""
+    started = datetime.now(UTC).isoformat(timespec='seconds')
+    folder.claim(inventory.scenes, overwrite=options.overwrite)
+    mapper = _Mapper(checkpoint, folder, options)
+    reports = [
+        SceneReport(str(item.path), item.status, item.reason)
+        for item in inventory.rejected
+    ]
+    reports += [mapper.report(scene) for scene in inventory.scenes]
+    mosaic = _mosaic(mapper, inventory.scenes) if options.mosaic else None
+    return Report(
+        command='',
+        checkpoint=str(checkpoint.path),
+        started=started,
+        scenes=reports,
+        mosaic=mosaic,
+        legend=folder.legend,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,9 +91,20 @@ def _parser() -> argparse.ArgumentParser:
     add('checkpoint', metavar='CHECKPOINT', type=Path, help='best.ckpt of eoseg fit')
     add('--out', metavar='DIR', type=Path, default=Path('maps'), help='default: maps')
     add('--bands', metavar='NAMES', help='such as B4,B3,B2 or 4,3,2: for the model')
-    add('--window', metavar='PX', type=int, help='default: the training patch size')
+    add(
+        '--window',
+        metavar='PX',
+        type=positive_int,
+        help='default: the training patch size',
+    )
     add('--overlap', metavar='PX', type=int, help='default: a quarter of the window')
-    add('--batch-size', metavar='N', type=int, default=8, help='windows at once')
+    add(
+        '--batch-size',
+        metavar='N',
+        type=positive_int,
+        default=8,
+        help='windows at once',
+    )
     add('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     add(
         '--statistics',
@@ -88,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add('--polygons', action='store_true', help='also write a GeoPackage')
     add('--no-mosaic', dest='mosaic', action='store_false', help='maps of scenes only')
     add('--crs', help='of the mosaic; default: the one that covers most area')
-    add('--res', type=float, help='pixel size of the mosaic; default: the finest')
+    add('--res', type=positive, help='pixel size of the mosaic; default: the finest')
     add('--allow-vrt', action='store_true', help='read VRT files, which name others')
     add('--overwrite', action='store_true', help='make anew what --out has already')
     return parser
@@ -120,11 +149,15 @@ def _check_folder(out: Path, scenes: Path) -> None:
         )
 
 
-def _settings(options: argparse.Namespace) -> dict[str, object]:
-    """What the pixels of a map depend on, beside scene and checkpoint."""
+def _tags(checkpoint: 'Checkpoint', options: argparse.Namespace) -> dict[str, str]:
+    """What the pixels of every map depend on, beside its scene."""
+    names = ('window', 'overlap', 'bands', 'statistics')
+    settings = {name: getattr(options, name) for name in names}
     return {
-        name: getattr(options, name)
-        for name in ('window', 'overlap', 'bands', 'statistics')
+        'CHECKPOINT': checkpoint.sha256,
+        'SETTINGS': json.dumps(settings),
+        # So that `eoseg evaluate` can read labels of the same kind.
+        'LABEL_VALUES': json.dumps(checkpoint.inputs.values),
     }
 
 
@@ -142,34 +175,55 @@ class _Mapper:
     """Maps scene after scene; what goes wrong with one does not stop the others."""
 
     def __init__(
-        self, checkpoint: 'Checkpoint', folder: Folder, options: argparse.Namespace
+        self, checkpoint: 'Checkpoint', folder: MapFolder, options: argparse.Namespace
     ) -> None:
         self.checkpoint = checkpoint
         self.folder = folder
         self.options = options
         self.device = _device(options.device)
-        self.started = datetime.now(UTC)
+        self.notes: dict[str, str] = {}
 
     def report(self, scene: Scene) -> SceneReport:
         """Map a scene unless that is done, and say how it went."""
         started = time.perf_counter()
-        kept = self.folder.has(scene)
+        needed = 'probabilities' if self.options.probabilities else 'classes'
         try:
-            ready = self._checked(scene)
+            kept = self.folder.has(scene) and self.folder.has(scene, needed)
             if not kept:
-                self._map(ready)
-            report = self.folder.describe(ready, polygons=self.options.polygons)
+                self.map(scene)
+            report = self.folder.describe(scene, polygons=self.options.polygons)
         # Whatever a file makes the libraries do, the other scenes go on.
         except Exception as error:  # noqa: BLE001
             reason = str(error) or type(error).__name__
             return SceneReport(str(scene.path), 'failed', reason)
         seconds = time.perf_counter() - started
         size = f'{scene.name}: {scene.grid.width} x {scene.grid.height} px'
+        report = replace(report, reason=self.notes.get(scene.name))
         if kept:
             say(f'kept    {size}')
             return replace(report, status='kept')
         say(f'done    {size}, {seconds:.1f} s, {report.megapixels / seconds:.2f} Mpx/s')
         return replace(report, seconds=seconds)
+
+    def map(self, scene: Scene) -> None:
+        """Write the maps of a scene."""
+        from ..inference.blending import BandBlender
+        from ..inference.scene import predict_scene
+        from ..inference.windows import WindowGrid
+
+        ready = self._checked(scene)
+        inputs = self.checkpoint.inputs
+        size = self.options.window or inputs.patch_size
+        overlap = size // 4 if self.options.overlap is None else self.options.overlap
+        windows = WindowGrid(scene.grid.height, scene.grid.width, size, overlap)
+        strips = predict_scene(
+            ready,
+            self.checkpoint.predictor(self.device, self._statistics(ready)),
+            windows,
+            BandBlender(inputs.num_classes, windows),
+            self.options.batch_size,
+        )
+        self.folder.write(scene, strips)
 
     def _checked(self, scene: Scene) -> Scene:
         from ..inference.match import match_bands
@@ -182,56 +236,53 @@ class _Mapper:
         bands = self.options.bands and self.options.bands.split(',')
         return match_bands(scene, self.checkpoint.inputs, bands)
 
-    def _map(self, scene: Scene) -> None:
-        from ..inference.blending import BandBlender
-        from ..inference.scene import predict_scene
-        from ..inference.windows import WindowGrid
-
-        inputs = self.checkpoint.inputs
-        size = self.options.window or inputs.patch_size
-        overlap = size // 4 if self.options.overlap is None else self.options.overlap
-        windows = WindowGrid(scene.grid.height, scene.grid.width, size, overlap)
-        strips = predict_scene(
-            scene,
-            self.checkpoint.predictor(self.device, self._statistics(scene)),
-            windows,
-            BandBlender(inputs.num_classes, windows),
-            self.options.batch_size,
-        )
-        self.folder.write(scene, strips)
-
     def _statistics(self, scene: Scene) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and standard deviation to standardize a scene with."""
         from ..inference.match import foreign_bands, glance, statistics
 
         inputs = self.checkpoint.inputs
-        mean, std = statistics(*glance(scene, 256))
+        image, valid = glance(scene, 256)
         if self.options.statistics == 'scene':
-            return mean, std
-        if far := foreign_bands(inputs, mean):
-            say(
-                f'note    {scene.name}: {"; ".join(far)}. If that is another unit, '
-                'use --statistics scene'
-            )
+            return statistics(image, valid)
+        if valid.any() and (far := foreign_bands(inputs, statistics(image, valid)[0])):
+            note = f'{"; ".join(far)}. If that is another unit, use --statistics scene'
+            self.notes[scene.name] = note
+            say(f'note    {scene.name}: {note}')
         return inputs.mean, inputs.std
 
 
-def _mosaic(
-    folder: Folder, scenes: Sequence[Scene], options: argparse.Namespace
-) -> SceneReport | None:
-    """Mosaic the maps there are."""
-    paths = [folder.path(s, 'probabilities') for s in scenes if folder.is_mapped(s)]
-    if folder.mosaic_is_current or not paths:
-        return folder.describe_mosaic() if paths else None
+def _mosaic(mapper: _Mapper, scenes: Sequence[Scene]) -> SceneReport | None:
+    """Mosaic the maps there are, unless there is a mosaic of just these."""
+    folder, options = mapper.folder, mapper.options
+    mapped = [scene for scene in scenes if folder.has(scene)]
+    if not mapped:
+        return None
     started = time.perf_counter()
+    tags = folder.mosaic_tags(mapped, {'crs': options.crs, 'res': options.res})
     try:
-        write_mosaic(
-            paths, folder.mosaic, folder.legend, parse_crs(options.crs), options.res
-        )
+        kept = folder.has_mosaic(tags)
+        if not kept:
+            for scene in mapped:
+                # An earlier run has mosaicked these and let go of what it needed.
+                if not folder.has(scene, 'probabilities'):
+                    mapper.map(scene)
+            write_mosaic(
+                [folder.path(scene, 'probabilities') for scene in mapped],
+                folder.mosaic,
+                folder.legend,
+                parse_crs(options.crs),
+                options.res,
+                tags=tags,
+            )
+        if not options.probabilities:
+            folder.forget_probabilities(mapped)
+        report = folder.describe_mosaic()
     # The maps of the scenes are there, whatever becomes of the mosaic.
     except Exception as error:  # noqa: BLE001
         reason = str(error) or type(error).__name__
         return SceneReport(folder.mosaic.name, 'failed', reason)
+    if kept:
+        return replace(report, status='kept')
     seconds = time.perf_counter() - started
-    say(f'done    mosaic of {len(paths)} scenes, {seconds:.1f} s')
-    return replace(folder.describe_mosaic(), status='done', seconds=seconds)
+    say(f'done    mosaic of {len(mapped)} scenes, {seconds:.1f} s')
+    return replace(report, seconds=seconds)

@@ -1,5 +1,6 @@
-"""The folder of a prediction run: which files there are, and writing them."""
+"""The folder of a prediction run: which files there are, what they are made of."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from eoseg_datasets.scene import Scene, grid_of
 
 from ..errors import OutputExistsError
 from ..inference.match import glance
-from ..io.atomic import remove_leftovers, write_json
+from ..io.atomic import remove_leftovers
 from ..io.cog import MapWriter, count_values
 from ..io.quicklook import class_picture, image_picture, write_quicklook
 from ..io.report import Report, SceneReport, write_report
@@ -22,100 +23,98 @@ from ..io.stac import MapItem, write_stac
 from ..io.style import write_confidence_qml, write_qml
 from ..io.vector import write_polygons
 from .console import progress
+from .mosaic import FULL
 
 if TYPE_CHECKING:
     from ..inference.scene import Strip
-
-#: Probabilities and confidence are stored as whole numbers, 254 for 1; 255 is nodata.
-FULL = 254
 
 #: Longer side of the picture of a scene, in pixels.
 PICTURE_SIDE = 1024
 
 
-class Folder:
+class MapFolder:
     """The folder of a prediction run.
 
     A scene ``a/b.tif`` becomes ``a/b_classes.tif`` and so on, so that scenes of the same
-    name in two folders do not meet. ``classes`` is written last: where it is, the scene
-    is done. ``run.json`` says what the maps depend on; they are kept by a run of the
-    same kind, and only by such a one.
+    name in two folders do not meet. Every map says in its tags what it is made of: the
+    checkpoint, the settings and the files of the scene. A map is kept only where that is
+    what would be made again. ``classes`` is written last: where it is, all is there.
     """
 
     def __init__(
         self,
         root: Path,
         legend: Legend,
-        checkpoint: str,
-        settings: Mapping[str, object],
+        tags: Mapping[str, str],
+        *,
+        probabilities: bool,
     ) -> None:
-        """Initialize a new Folder instance.
+        """Initialize a new MapFolder instance.
 
         Args:
             root: The folder.
             legend: Classes of the maps.
-            checkpoint: Hash of what makes them.
-            settings: What else they depend on.
+            tags: What every map depends on, beside its scene: for its tags.
+            probabilities: Whether probabilities are written, for a mosaic or to keep.
         """
         self.root = root
         self.legend = legend
-        self.identity = {'checkpoint': checkpoint, **settings}
+        self.tags = dict(tags)
+        self.probabilities = probabilities
         self.mosaic = root / 'mosaic.tif'
-        self._mosaic_of: list[str] = []
-        #: Whether there is a mosaic of just these scenes already.
-        self.mosaic_is_current = False
-        self._overwrite = False
 
-    def claim(self, mosaic_of: Sequence[str], *, overwrite: bool) -> None:
-        """Make the folder, or go on in one of the same run.
+    def claim(self, scenes: Sequence[Scene], *, overwrite: bool) -> None:
+        """Tidy up after a run that was killed, and refuse maps of other origin.
 
         Args:
-            mosaic_of: Names of the scenes that a mosaic is wanted of.
-            overwrite: Whether maps of another run may be replaced.
+            scenes: What is to be mapped.
+            overwrite: Whether maps of other origin may be replaced.
 
         Raises:
-            OutputExistsError: If there are maps of another run.
+            OutputExistsError: If they may not, and there are some.
         """
-        state = self.root / 'run.json'
-        earlier = json.loads(state.read_text()) if state.is_file() else {}
-        has_maps = any(self.root.glob('**/*_classes.tif'))
-        if has_maps and earlier.get('identity') != self.identity and not overwrite:
-            known = earlier.get('identity', {})
-            other = [
-                key for key in self.identity if known.get(key) != self.identity[key]
-            ]
+        remove_leftovers(self.root)
+        foreign = {
+            scene.name: other for scene in scenes if (other := self._differences(scene))
+        }
+        if foreign and not overwrite:
+            name, other = next(iter(foreign.items()))
             raise OutputExistsError(
-                f'{self.root} holds maps of another run (other {", ".join(other)}). '
+                f'{self.root} holds maps of another run: {len(foreign)} of '
+                f'{len(scenes)} scenes, such as {name} (other {", ".join(other)}). '
                 'Keep them: --out ANOTHER; replace them: --overwrite'
             )
-        self._overwrite = overwrite
-        self._mosaic_of = sorted(mosaic_of)
-        self.mosaic_is_current = (
-            not overwrite
-            and self.mosaic.is_file()
-            and earlier.get('mosaic_of') == self._mosaic_of
-        )
-        self.root.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.root)
-        write_json(state, {'identity': self.identity, 'mosaic_of': None})
 
     def path(self, scene: Scene, product: str) -> Path:
         """File of a product of a scene, such as ``classes``."""
         return self.root / f'{scene.name}_{product}.tif'
 
-    def is_mapped(self, scene: Scene) -> bool:
-        """Whether a mosaic can be made of a scene."""
-        return self.path(scene, 'classes').is_file() and (
-            self.mosaic_is_current or self.path(scene, 'probabilities').is_file()
-        )
+    def has(self, scene: Scene, product: str = 'classes') -> bool:
+        """Whether a product is there and would come out the same again."""
+        path = self.path(scene, product)
+        return path.is_file() and not self._differences(scene, product)
 
-    def has(self, scene: Scene) -> bool:
-        """Whether a scene needs no work: its maps are there, and what a mosaic needs."""
-        if self._overwrite:
-            return False
-        return self.is_mapped(scene) or (
-            not self._mosaic_of and self.path(scene, 'classes').is_file()
-        )
+    def made_of(self, scene: Scene) -> dict[str, str]:
+        """Tags that say what the map of a scene depends on."""
+        files = dict.fromkeys(band.path for band in scene.bands)
+        stamps = [
+            (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files
+        ]
+        digest = hashlib.sha256(repr((stamps, scene.grid)).encode()).hexdigest()
+        return self.tags | {'SCENE': scene.name, 'SCENE_FILES': digest[:16]}
+
+    def _differences(self, scene: Scene, product: str = 'classes') -> list[str]:
+        """What a map that is there depends on and this run would have otherwise."""
+        path = self.path(scene, product)
+        if not path.is_file():
+            return []
+        with open_raster(path) as source:
+            known = source.tags()
+        return [
+            key.lower().replace('_', ' ')
+            for key, value in self.made_of(scene).items()
+            if known.get(key) != value
+        ]
 
     def write(self, scene: Scene, strips: Iterable['Strip']) -> None:
         """Write the maps of a scene as its strips come.
@@ -124,11 +123,11 @@ class Folder:
             scene: What was mapped.
             strips: From top to bottom.
         """
-        about = {'CHECKPOINT': str(self.identity['checkpoint']), 'SCENE': scene.name}
+        tags = self.made_of(scene)
         shares: dict[str, Any] = {
             'scale': 1 / FULL,
             'overviews': 'average',
-            'tags': about,
+            'tags': tags,
         }
         with ExitStack() as stack:
             # Left in reverse order: classes, which say that all is there, come last.
@@ -137,21 +136,25 @@ class Folder:
                     self.path(scene, 'classes'),
                     scene.grid,
                     legend=self.legend,
-                    tags=about,
+                    tags=tags,
                 )
             )
             confidence = stack.enter_context(
                 MapWriter(
-                    self.path(scene, 'confidence'), scene.grid, bands=['confidence'],
+                    self.path(scene, 'confidence'),
+                    scene.grid,
+                    bands=['confidence'],
                     **shares,
                 )
-            )  # fmt: skip
-            probabilities = stack.enter_context(
+            )
+            probabilities = self.probabilities and stack.enter_context(
                 MapWriter(
-                    self.path(scene, 'probabilities'), scene.grid,
-                    bands=self.legend.classes, **shares,
+                    self.path(scene, 'probabilities'),
+                    scene.grid,
+                    bands=self.legend.classes,
+                    **shares,
                 )
-            )  # fmt: skip
+            )
             bar = stack.enter_context(progress())
             task = bar.add_task(scene.name, total=scene.grid.height)
             for strip in strips:
@@ -162,13 +165,35 @@ class Folder:
                 stored[:, ~strip.valid] = NODATA
                 classes.write(labels, strip.row_off)
                 confidence.write(stored.max(axis=0), strip.row_off)
-                probabilities.write(stored, strip.row_off)
+                if probabilities:
+                    probabilities.write(stored, strip.row_off)
                 bar.advance(task, len(labels))
         write_qml(self.path(scene, 'classes').with_suffix('.qml'), self.legend)
         write_confidence_qml(self.path(scene, 'confidence').with_suffix('.qml'))
 
+    def mosaic_tags(
+        self, scenes: Sequence[Scene], settings: Mapping[str, object]
+    ) -> dict[str, str]:
+        """What a mosaic is made of.
+
+        Args:
+            scenes: Scenes in it.
+            settings: What else it depends on.
+        """
+        parts = [self.made_of(scene) for scene in scenes]
+        text = json.dumps([parts, dict(settings)], sort_keys=True)
+        return {'MADE_OF': hashlib.sha256(text.encode()).hexdigest()}
+
+    def has_mosaic(self, tags: Mapping[str, str]) -> bool:
+        """Whether the mosaic is there and made of just this."""
+        if not self.mosaic.is_file():
+            return False
+        with open_raster(self.mosaic) as source:
+            known = source.tags()
+        return all(known.get(key) == value for key, value in tags.items())
+
     def describe(self, scene: Scene, *, polygons: bool) -> SceneReport:
-        """What a finished map says; its picture and polygons are made if missing.
+        """What a finished map says; its picture and its polygons are made here.
 
         Args:
             scene: What was mapped.
@@ -176,8 +201,10 @@ class Folder:
         """
         classes = self.path(scene, 'classes')
         outputs = {'classes': classes, 'confidence': self.path(scene, 'confidence')}
+        if self.probabilities:
+            outputs['probabilities'] = self.path(scene, 'probabilities')
         if polygons:
-            outputs['polygons'] = classes.with_name(f'{scene.path.stem}_polygons.gpkg')
+            outputs['polygons'] = self.root / f'{scene.name}_polygons.gpkg'
             write_polygons(classes, outputs['polygons'], self.legend)
         quicklook = self.root / f'{scene.name}_quicklook.png'
         picture = image_picture(*glance(scene, PICTURE_SIDE))
@@ -188,12 +215,13 @@ class Folder:
 
     def describe_mosaic(self) -> SceneReport:
         """What the mosaic says."""
-        quicklook = self.root / 'mosaic_quicklook.png'
-        write_quicklook(
-            quicklook, None, class_picture(self.mosaic, self.legend), self.legend
-        )
+        # No scene can have this name: it would have to be called nothing.
+        quicklook = self.root / 'quicklook.png'
+        picture = class_picture(self.mosaic, self.legend)
+        write_quicklook(quicklook, None, picture, self.legend)
         outputs = {
             'classes': self.mosaic,
+            'confidence': self.mosaic.with_name('mosaic_confidence.tif'),
             'sources': self.mosaic.with_name('mosaic_sources.tif'),
         }
         return self._report(self.mosaic, self.mosaic.name, outputs, quicklook)
@@ -218,30 +246,14 @@ class Folder:
             quicklook=quicklook.relative_to(self.root).as_posix(),
         )
 
-    def finish(
-        self, scenes: Sequence[Scene], report: Report, *, keep_probabilities: bool
-    ) -> None:
-        """Write report and catalogue; forget probabilities that nobody asked for.
+    def finish(self, scenes: Sequence[Scene], report: Report) -> None:
+        """Write report and catalogue.
 
         Args:
             scenes: All scenes of the run.
             report: What became of them.
-            keep_probabilities: Whether probabilities were asked for.
         """
         write_report(self.root, report)
-        self._catalogue(scenes)
-        if not keep_probabilities and (report.mosaic or not self._mosaic_of):
-            for scene in scenes:
-                self.path(scene, 'probabilities').unlink(missing_ok=True)
-        made = report.mosaic is not None and report.mosaic.status != 'failed'
-        state = {
-            'identity': self.identity,
-            'mosaic_of': self._mosaic_of if made else None,
-        }
-        write_json(self.root / 'run.json', state)
-
-    def _catalogue(self, scenes: Sequence[Scene]) -> None:
-        """STAC items of the maps."""
         items = []
         for scene in scenes:
             classes = self.path(scene, 'classes')
@@ -252,3 +264,8 @@ class Folder:
                 items.append(MapItem(scene.name, classes, grid, assets, scene.acquired))
         if items:
             write_stac(self.root, items, self.legend)
+
+    def forget_probabilities(self, scenes: Sequence[Scene]) -> None:
+        """Remove what only the mosaic needed."""
+        for scene in scenes:
+            self.path(scene, 'probabilities').unlink(missing_ok=True)

@@ -19,9 +19,8 @@ def run(word: str, arguments: Sequence[str]) -> int:
             print(text, end='')
         case 'copy':
             target = recipes.copy_recipe(options.name, options.folder)
-            print(
-                f'{target}: change it and run eoseg fit --config {target / "fit.yaml"}'
-            )
+            config = target / 'fit.yaml'
+            print(f'{target}: change it and run eoseg fit DIR --config {config}')
     return 0
 
 

@@ -59,7 +59,18 @@ def train(words: Sequence[str], out: Path, *, overwrite: bool) -> None:
         lambda record: 'Tip' not in record.getMessage()
     )
     show_log()
-    _CLI(words, out, overwrite=overwrite)
+    try:
+        _CLI(words, out, overwrite=overwrite)
+    except SystemExit as stop:
+        # Lightning ends with 1 after Ctrl-C.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    except ValueError as error:
+        # What is wrong with the data, without the words of the link that asked for it.
+        if error.__cause__ is not None and 'compute_fn' in str(error):
+            raise error.__cause__ from None
+        raise
 
 
 class _CLI(LightningCLI):
@@ -107,12 +118,14 @@ class _CLI(LightningCLI):
     def instantiate_trainer(self, **settings: Any) -> Trainer:
         # Data and model are there: nothing is removed for a call that cannot work.
         _make_room(self.out, overwrite=self.overwrite)
+        trainer = self._get(self.config_init, 'trainer')
         callbacks: list[Callback] = [
-            *(self._get(self.config_init, 'trainer')['callbacks'] or []),
+            *(trainer['callbacks'] or []),
             self.best,
             self.last,
-            RichProgressBar(console_kwargs={'stderr': True}),
         ]
+        if trainer['enable_progress_bar'] is not False:
+            callbacks.append(RichProgressBar(console_kwargs={'stderr': True}))
         loggers = [
             CSVLogger(self.out, name='', version=''),
             TensorBoardLogger(self.out, name='', version=''),
@@ -132,9 +145,10 @@ class _CLI(LightningCLI):
 def _make_room(out: Path, *, overwrite: bool) -> None:
     """Remove an earlier run, or put its log out of the way of the one that goes on."""
     log_file = out / 'metrics.csv'
-    if overwrite:
+    if overwrite and (out / 'checkpoints').is_dir():
         shutil.rmtree(out / 'checkpoints', ignore_errors=True)
-        for pattern in ('metrics*.csv', 'events.out.*', 'confusion_*.csv', '*.yaml'):
+        own = ('metrics*.csv', 'events.out.*', 'confusion_*.csv')
+        for pattern in (*own, 'config.yaml', 'hparams.yaml'):
             for path in out.glob(pattern):
                 path.unlink()
     elif log_file.is_file():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torchgeo.datasets import DatasetNotFoundError
 
 from eoseg_datasets import (
     GridSceneSampler,
@@ -91,12 +92,19 @@ class SceneFolderDataModule(GeoDataModule):
         Raises:
             ValueError: If no scene has labels.
         """
-        dataset = SceneFolder(
-            self.root,
-            bands=self.bands,
-            class_field=self.class_field,
-            class_names=self.class_names,
-        )
+        try:
+            dataset = SceneFolder(
+                self.root,
+                bands=self.bands,
+                class_field=self.class_field,
+                class_names=self.class_names,
+            )
+        except DatasetNotFoundError:
+            raise FileNotFoundError(
+                f'{self.root} has no scenes. Put them into {self.root / "images"}: '
+                'GeoTIFF, COG, JPEG 2000, PNG or JPEG files, Landsat folders or SAFE '
+                f'folders; and labels of the same names into {self.root / "labels"}'
+            ) from None
         for item in dataset.rejected:
             if item.status == 'failed' or item.reason != 'not a raster':
                 log.info('%s is not used: %s', item.path, item.reason)
@@ -133,6 +141,7 @@ class SceneFolderDataModule(GeoDataModule):
             colors=classes.legend.colors,
             patch_size=self.size,
             res=_metres(self.scenes),
+            values=classes.values,
             scale=scale if any(value != 1 for value in scale) else (),
             offset=offset if any(offset) else (),
         )
@@ -194,7 +203,8 @@ class SceneFolderDataModule(GeoDataModule):
 
 def _metres(dataset: SceneFolder) -> float | None:
     """Pixel size in metres; None for pictures that lie nowhere."""
-    if dataset.scenes[0].crs is None or dataset.crs.is_engineering:
+    if dataset.crs.is_engineering:
         return None
-    factor = METRES_PER_DEGREE if dataset.crs.is_geographic else 1.0
+    unit: float = dataset.crs.axis_info[0].unit_conversion_factor
+    factor = METRES_PER_DEGREE if dataset.crs.is_geographic else unit
     return dataset.res[0] * factor

@@ -1,6 +1,7 @@
 """Whether a scene is what a model expects, and how to make it so."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +38,14 @@ def match_bands(
                 f'{len(asked)} bands were asked for, the model expects '
                 f'{inputs.in_channels}: {", ".join(inputs.bands)}'
             )
-        return scene.select(asked)
+        return _scaled(scene.select(asked), inputs)
     named = set(inputs.bands) <= set(scene.band_names)
     if named and not (_unnamed(scene) and len(scene.bands) > inputs.in_channels):
-        return scene.select(inputs.bands)
+        return _scaled(scene.select(inputs.bands), inputs)
     # Without names on one side, the order is all there is to go by.
     unnamed = _unnamed(scene) or _are_numbers(inputs.bands)
     if unnamed and len(scene.bands) == inputs.in_channels:
-        return scene
+        return _scaled(scene, inputs)
     numbers = ','.join(str(i + 1) for i in range(inputs.in_channels))
     raise SceneMismatchError(
         f'the model expects {inputs.in_channels} bands ({", ".join(inputs.bands)}), '
@@ -105,6 +106,20 @@ def foreign_bands(inputs: Inputs, mean: Sequence[float]) -> list[str]:
         for band, value, center, spread in rows
         if abs(value - center) > _FOREIGN * spread
     ]
+
+
+def _scaled(scene: Scene, inputs: Inputs) -> Scene:
+    """The scene with the scale and offset of the training, where it names none."""
+    count = len(scene.bands)
+    scales = inputs.scale or (None,) * count
+    offsets = inputs.offset or (None,) * count
+    bands = (
+        band
+        if band.scale is not None or band.offset is not None
+        else replace(band, scale=scale, offset=offset)
+        for band, scale, offset in zip(scene.bands, scales, offsets, strict=True)
+    )
+    return replace(scene, bands=tuple(bands))
 
 
 def _unnamed(scene: Scene) -> bool:

@@ -22,6 +22,9 @@ from eoseg_datasets.grid import Grid
 from eoseg_datasets.handles import handle
 from eoseg_datasets.warp import aligned_window, source_window, warp_labels, warp_values
 
+#: Pixels of a mosaic per pixel of its scenes, from which on it is mostly nothing.
+SPARSE = 1000
+
 #: Pixels along the longer side of the mask in which distances to the edge are measured.
 _DISTANCE_SIDE = 1024
 
@@ -221,7 +224,8 @@ def target_grid(
         multiples of the pixel size, so that mosaics of neighbouring areas fit.
 
     Raises:
-        ValueError: If a scene does not reach into the area where *crs* is defined.
+        ValueError: If a scene does not reach into the area where *crs* is defined, or the
+            scenes lie so far apart that hardly a pixel would be covered.
     """
     crs = crs or _crs_of_most_area(grids)
     bounds = np.array([bounds_in(grid, crs) for grid in grids])
@@ -233,6 +237,13 @@ def target_grid(
     left, bottom = np.floor(bounds[:, :2].min(axis=0) / size + 1e-6) * size
     right, top = np.ceil(bounds[:, 2:].max(axis=0) / size - 1e-6) * size
     width, height = round((right - left) / size), round((top - bottom) / size)
+    covered = float(np.prod(bounds[:, 2:] - bounds[:, :2], axis=1).sum() / size**2)
+    if width * height > SPARSE * max(covered, 1):
+        raise ValueError(
+            f'the scenes lie too far apart for one mosaic: {width} x {height} px, of '
+            f'which they cover {covered / (width * height):.2%}; use --no-mosaic, or '
+            'map each area into a folder of its own'
+        )
     return Grid(crs, Affine(size, 0, left, 0, -size, top), width, height)
 
 

@@ -23,6 +23,7 @@ from rasterio.windows import Window
 
 from eoseg_datasets.classes import NODATA, Legend
 from eoseg_datasets.grid import Grid
+from eoseg_datasets.handles import open_raster
 
 from .atomic import complete
 
@@ -314,7 +315,7 @@ def count_values(path: Path) -> NDArray[np.int64]:
         path: A map of one uint8 band.
     """
     counts = np.zeros(256, np.int64)
-    with closing(rasterio.open(path.absolute())) as dataset:
+    with closing(open_raster(path)) as dataset:
         for _, values in _strips(dataset):
             counts += np.bincount(values[0].ravel(), minlength=256)
     return counts
@@ -332,7 +333,7 @@ def read_legend(path: Path) -> Legend | None:
     Raises:
         ValueError: If the tag CLASSES is no list of names.
     """
-    with closing(rasterio.open(path.absolute())) as dataset:
+    with closing(open_raster(path)) as dataset:
         text = dataset.tags().get('CLASSES')
         if text is None:
             return None

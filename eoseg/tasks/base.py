@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from .. import __version__
 from ..compat import BaseTask
+from ..errors import CheckpointError
 from ..inputs import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Inputs
 from ..metrics import confusion_csv, scores
 from ..models import create_model, weights_hash
@@ -199,13 +201,33 @@ class Task(BaseTask):
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a checkpoint without auxiliary heads load."""
+        """Go on with what the checkpoint was trained on; auxiliary heads may be missing.
+
+        Raises:
+            CheckpointError: If the data have other bands or classes.
+        """
+        said = checkpoint.get(CHECKPOINT_KEY)
+        if said is not None:
+            self._adopt(Inputs.from_dict(said['inputs']))
         own = self.state_dict()
         checkpoint['state_dict'] |= {
             key: value
             for key, value in own.items()
             if key.startswith(AUXILIARY) and key not in checkpoint['state_dict']
         }
+
+    def _adopt(self, inputs: Inputs) -> None:
+        """Standardize as the weights expect it, whatever the data at hand are like."""
+        for what in ('bands', 'classes'):
+            theirs, ours = getattr(inputs, what), getattr(self.inputs, what)
+            if theirs != ours:
+                raise CheckpointError(
+                    f'the checkpoint was trained on the {what} {", ".join(theirs)}, the '
+                    f'data have {", ".join(ours)}; give data of the same {what}, in the '
+                    'same order'
+                )
+        self.inputs = replace(self.inputs, mean=inputs.mean, std=inputs.std)
+        self.standardize = Standardize(inputs.mean, inputs.std).to(self.device)
 
     def origin(self) -> dict[str, Any]:
         """Networks and files of weights that the training began with."""

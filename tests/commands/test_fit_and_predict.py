@@ -13,10 +13,14 @@ import torch
 import yaml
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.windows import Window
 from shapely import box
 
 from eoseg.checkpoint import Checkpoint
+from eoseg.io.lock import locked
 from eoseg.main import main
+from eoseg.tasks import Segmentation
+from eoseg_datasets import SceneFolder, ScenePatch, stack_samples
 
 #: A network and a training that take seconds.
 SMALL = [
@@ -165,7 +169,8 @@ def test_test_scores_a_checkpoint(root: Path, run: Path, checkpoint: Path) -> No
     with (run / 'test' / 'confusion_test.csv').open() as file:
         table = list(csv.reader(file))
     assert table[0][1:] == ['dark', 'bright']
-    assert sum(int(cell) for row in table[1:] for cell in row[1:]) > 0
+    counted = sum(int(cell) for row in table[1:] for cell in row[1:])
+    assert counted == 70 * 70 - 9 * 7  # one test scene, every valid pixel once
 
 
 def test_a_map_has_the_grid_of_its_scene_and_nodata_where_it_has(
@@ -192,14 +197,20 @@ def test_a_map_has_the_grid_of_its_scene_and_nodata_where_it_has(
         assert classes.colormap(1)[0] == (32, 48, 64, 255)
 
 
-def test_a_map_is_what_validation_saw(root: Path, maps: Path, checkpoint: Path) -> None:
-    loaded = Checkpoint.load(checkpoint)
-    with rasterio.open(root / 'images' / 's0.tif') as source:
-        image = torch.from_numpy(source.read().astype(np.float32))[None, :, -32:, -32:]
-    expected = loaded.predictor(torch.device('cpu'))(image)[0].argmax(0).numpy()
+def test_a_map_is_what_validation_saw(root: Path, run: Path, maps: Path) -> None:
+    """The last window of s0, read and predicted as a validation step does it."""
+    loaded = Checkpoint.load(run / 'checkpoints' / 'best.ckpt')
+    said = torch.load(run / 'checkpoints' / 'best.ckpt', weights_only=True)['eoseg']
+    task = Segmentation(loaded.inputs, said['architecture'], said['network']).eval()
+    task.model.load_state_dict(loaded.network.state_dict())
+    dataset = SceneFolder(root)
+    first = [scene.name for scene in dataset.scenes].index('s0')
+    sample = dataset[ScenePatch(first, Window(70 - 32, 70 - 32, 32, 32))]
+    with torch.no_grad():
+        seen = task.model(task.network_input(stack_samples([sample]))).argmax(1)[0]
     with rasterio.open(maps / 's0_classes.tif') as source:
         shown = source.read(1)[-8:, -8:]  # no other window reaches there
-    np.testing.assert_array_equal(shown, expected[-8:, -8:])
+    np.testing.assert_array_equal(shown, seen[-8:, -8:])
 
 
 def test_mosaic_report_catalogue_and_polygons_are_there(maps: Path) -> None:
@@ -240,7 +251,8 @@ def test_maps_of_another_model_are_not_mixed(
     words = ['predict', str(root / 'images'), str(other), '--out', str(maps)]
     assert main(words) == 1
     message = capsys.readouterr().err
-    assert 'maps of another run (other checkpoint' in message
+    assert 'maps of another run' in message
+    assert '(other checkpoint' in message
     assert '--overwrite' in message
 
 
@@ -391,3 +403,115 @@ def test_polygons_in_another_crs_train_and_evaluate(
     assert main(words) == 0
     assert 'IoU east' in capsys.readouterr().out
     assert 0 <= json.loads(scores.read_text())['miou'] <= 1
+
+
+def sources_of(out: Path) -> set[str]:
+    with rasterio.open(out / 'mosaic_sources.tif') as source:
+        tags = source.tags()
+        return {tags[str(i)] for i in np.unique(source.read(1)) if i != source.nodata}
+
+
+def test_a_repaired_scene_gets_into_the_mosaic(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    scenes, out = tmp_path / 'in', tmp_path / 'out'
+    scene(scenes / 'a.tif', 1)
+    scene(scenes / 'b.tif', 3)
+    with rasterio.open(scenes / 'b.tif') as source:
+        profile, image = source.profile, source.read()
+    with rasterio.open(scenes / 'b.tif', 'w', **(profile | {'crs': None})) as target:
+        target.write(image)
+    words = ['predict', str(scenes), str(checkpoint), '--out', str(out)]
+    assert main(words) == 1
+    assert sources_of(out) == {'a'}
+    with rasterio.open(scenes / 'b.tif', 'w', **profile) as target:
+        target.write(image)
+    assert main(words) == 0
+    assert sources_of(out) == {'a', 'b'}
+
+
+def test_a_map_of_another_scene_of_that_name_is_not_kept(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene(tmp_path / 'one' / 'a.tif', 1)
+    scene(tmp_path / 'two' / 'a.tif', 2, size=40)
+    words = [str(checkpoint), '--out', str(tmp_path / 'out')]
+    assert main(['predict', str(tmp_path / 'one'), *words]) == 0
+    assert main(['predict', str(tmp_path / 'two'), *words]) == 1
+    assert '(other scene files)' in capsys.readouterr().err
+    assert main(['predict', str(tmp_path / 'two'), *words, '--overwrite']) == 0
+    with rasterio.open(tmp_path / 'out' / 'a_classes.tif') as source:
+        assert source.shape == (40, 40)
+
+
+def test_what_is_asked_for_later_is_made_later(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    scene(tmp_path / 'in' / 'a.tif', 1)
+    out = tmp_path / 'out'
+    words = ['predict', str(tmp_path / 'in'), str(checkpoint), '--out', str(out)]
+    assert main([*words, '--no-mosaic']) == 0
+    assert not (out / 'a_probabilities.tif').exists()
+    assert main([*words, '--crs', 'EPSG:3035', '--res', '20']) == 0
+    with rasterio.open(out / 'mosaic.tif') as source:
+        assert source.crs.to_epsg() == 3035
+        assert source.res == (20, 20)
+    assert main([*words, '--probabilities']) == 0
+    assert (out / 'a_probabilities.tif').is_file()
+    with rasterio.open(out / 'mosaic.tif') as source:
+        assert source.crs.to_epsg() == 32632
+
+
+def test_two_runs_do_not_write_into_one_folder(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene(tmp_path / 'in' / 'a.tif', 1)
+    out = tmp_path / 'out'
+    words = ['predict', str(tmp_path / 'in'), str(checkpoint), '--out', str(out)]
+    with locked(out):
+        assert main(words) == 1
+    assert 'another run' in capsys.readouterr().err
+    assert main(words) == 0
+
+
+def test_a_scene_without_a_valid_pixel_is_a_map_without_one(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / 'in' / 'void.tif'
+    scene(path, 1)
+    with rasterio.open(path, 'r+') as target:
+        target.write(np.zeros((2, 70, 70), np.uint16))
+    out = tmp_path / 'out'
+    assert main(['predict', str(path.parent), str(checkpoint), '--out', str(out)]) == 0
+    with rasterio.open(out / 'void_classes.tif') as source:
+        assert (source.read(1) == 255).all()
+
+
+def test_truth_in_other_values_is_read_by_name_or_refused(
+    root: Path, maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = tmp_path / 'truth'
+    for i in range(6):
+        with rasterio.open(root / 'labels' / f's{i}.tif') as source:
+            swapped = np.array([7, 3], np.uint8)[source.read(1)]
+        label(truth / f's{i}.tif', swapped, root / 'images' / f's{i}.tif')
+    assert main(['evaluate', str(maps), str(truth)]) == 1
+    assert 'has the values 3, 7, which stand for no class' in capsys.readouterr().err
+    (truth / 'classes.csv').write_text('value,name\n3,bright\n7,dark\n')
+    scores = tmp_path / 'a.json', tmp_path / 'b.json'
+    assert main(['evaluate', str(maps), str(truth), '--out', str(scores[0])]) == 0
+    words = ['evaluate', str(maps), str(root / 'labels'), '--out', str(scores[1])]
+    assert main(words) == 0
+    assert scores[0].read_text() == scores[1].read_text()
+
+
+def test_a_checkpoint_is_not_scored_on_other_classes(
+    root: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / 'other'
+    shutil.copytree(root, other)
+    (other / 'classes.csv').write_text('value,name\n0,bright\n1,dark\n')
+    words = ['test', str(other), *SMALL, '--out', str(tmp_path / 'run')]
+    best = run / 'checkpoints' / 'best.ckpt'
+    assert main([*words, '--ckpt_path', str(best)]) == 1
+    assert 'trained on the classes dark, bright' in capsys.readouterr().err

@@ -174,3 +174,21 @@ def test_blocks_do_not_show(tmp_path: Path, size: int) -> None:
     assert (whole == classes).mean() > 0.9995
     # GDAL approximates the warp of each block to an eighth of a pixel.
     assert np.abs(sure - confidence).max() < 0.02
+
+
+def test_blocks_do_not_show_on_a_coarser_grid(tmp_path: Path) -> None:
+    source = probabilities(tmp_path / 'west.tif', WEST)
+    target = target_grid([WEST], UTM33, 40)
+    whole, sure, _ = assemble([source], target, size=4096)
+    classes, confidence, _ = assemble([source], target, size=8)
+    np.testing.assert_array_equal(whole == 255, classes == 255)
+    # GDAL approximates the warp of each block to an eighth of a source pixel.
+    assert np.abs(sure - confidence).max() < 0.02
+
+
+def test_scenes_on_two_sides_of_the_earth_are_refused_with_advice() -> None:
+    far = Grid(
+        CRS.from_epsg(32750), Affine(0.1, 0, 500_000, 0, -0.1, 9_000_000), 50, 50
+    )
+    with pytest.raises(ValueError, match='too far apart for one mosaic.*--no-mosaic'):
+        target_grid([WEST, far])

@@ -1,0 +1,45 @@
+"""One run at a time in a folder."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import OutputExistsError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if it is not there.
+
+    The lock ends with the process, however that ends. Where the system has no such
+    locks (Windows), nothing is kept out.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OutputExistsError: If another run is at work in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    with (folder / '.lock').open('a+') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise OutputExistsError(
+                f'another run (process {file.read().strip() or "unknown"}) is writing '
+                f'into {folder}; wait for it, or give --out ANOTHER'
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
