@@ -46,29 +46,35 @@ class _Handles(threading.local):
     def forget(self) -> None:
         """Start anew, without closing what another process still reads."""
         self.pid = os.getpid()
-        self.open: OrderedDict[tuple[str, int, int], DatasetReader] = OrderedDict()
+        self.open: OrderedDict[tuple[str, int, int, bool], DatasetReader] = (
+            OrderedDict()
+        )
 
 
 _handles = _Handles()
 
 
-def handle(path: Path) -> DatasetReader:
+def handle(path: Path, *, allow_vrt: bool = False) -> DatasetReader:
     """An open raster that this thread of this process may read.
 
     A handle is never shared: GDAL's file position would be, and readers would get each
     other's pixels. A file that has changed on disk is opened anew.
 
     Args:
-        path: A file that :func:`open_raster` or the inventory has accepted.
+        path: A local file.
+        allow_vrt: Whether a VRT is accepted, as :func:`open_raster` says.
+
+    Raises:
+        RasterioIOError: If the file is not readable or of another format.
     """
     if _handles.pid != os.getpid():
         _handles.forget()
     status = path.stat()
-    key = (os.fspath(path), status.st_mtime_ns, status.st_size)
+    key = (os.fspath(path), status.st_mtime_ns, status.st_size, allow_vrt)
     if key in _handles.open:
         _handles.open.move_to_end(key)
         return _handles.open[key]
-    source = open_raster(path, allow_vrt=path.suffix.lower() == '.vrt')
+    source = open_raster(path, allow_vrt=allow_vrt)
     _handles.open[key] = source
     if len(_handles.open) > MAX_OPEN:
         _handles.open.popitem(last=False)[1].close()

@@ -1,27 +1,37 @@
 """Labels of scenes: rasters with a value per class, or polygons."""
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
+import pyogrio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
 from rasterio.features import rasterize
-from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from shapely import box
 
 from .classes import IGNORE_INDEX, Classes
 from .grid import Grid
 from .handles import handle
-from .inventory import SUFFIXES as RASTER_SUFFIXES
+from .inventory import SUFFIXES
+from .scene import grid_of
+from .warp import aligned_window, source_window, warp_labels
+
+#: Rasters; not VRT, which may read any file.
+RASTER_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != '.vrt')
 
 #: Polygons; each is one file.
 VECTOR_SUFFIXES = ('.gpkg', '.geojson', '.json', '.shp', '.fgb')
+
+#: Formats of polygons. OGR also has some that read other files or addresses, and opens
+#: them whatever their suffix is.
+VECTOR_DRIVERS = ('GPKG', 'GeoJSON', 'ESRI Shapefile', 'FlatGeobuf')
 
 #: Columns that are taken for the class of a polygon, in this order.
 CLASS_FIELDS = ('class', 'class_name', 'label', 'category', 'landcover', 'type')
@@ -61,39 +71,27 @@ class RasterLabels:
         Raises:
             ValueError: If the raster lies nowhere and differs from the scene in size.
         """
-        source = handle(self.path)
-        # A label that lies nowhere is taken pixel by pixel.
-        aligned = source.crs is None or (
-            source.crs == grid.crs and source.transform.almost_equals(grid.transform)
-        )
-        if aligned and source.shape == grid.shape:
-            stored = source.read(1, window=window)
-        elif source.crs is None or grid.crs is None:
+        source, target = grid_of(handle(self.path)), grid.crop(window)
+        if source.crs is None and source.shape == grid.shape:
+            # A label that lies nowhere is taken pixel by pixel.
+            return self._stored(window)
+        if source.crs is None or grid.crs is None:
             raise ValueError(
                 f'{self.path} has {source.width} x {source.height} pixels and no CRS, '
                 f'the scene has {grid.width} x {grid.height}; give a label of the same size'
             )
-        else:
-            stored = self._warped(grid, window)
-        return self._classes_of(stored, source.nodata)
+        aligned = aligned_window(source, target)
+        if aligned is not None and _contains(source, aligned):
+            return self._stored(aligned)
+        near = source_window(source, target)
+        if not (near.width and near.height):
+            return np.full(target.shape, IGNORE_INDEX, np.uint8)
+        return warp_labels(self._stored(near), IGNORE_INDEX, source.crop(near), target)
 
-    def _warped(self, grid: Grid, window: Window) -> NDArray[np.generic]:
-        target = grid.crop(window)
-        nodata = handle(self.path).nodata
-        with WarpedVRT(
-            handle(self.path),
-            crs=target.crs,
-            transform=target.transform,
-            width=target.width,
-            height=target.height,
-            resampling=Resampling.nearest,
-            nodata=IGNORE_INDEX if nodata is None else nodata,
-        ) as source:
-            return np.asarray(source.read(1))
-
-    def _classes_of(
-        self, stored: NDArray[np.generic], nodata: float | None
-    ) -> NDArray[np.uint8]:
+    def _stored(self, window: Window) -> NDArray[np.uint8]:
+        """Classes in a window of the grid of the labels."""
+        source = handle(self.path)
+        stored, nodata = source.read(1, window=window), source.nodata
         result = np.full(stored.shape, IGNORE_INDEX, np.uint8)
         for index, value in enumerate(self.classes.values):
             result[stored == value] = index
@@ -103,7 +101,11 @@ class RasterLabels:
 
 
 class VectorLabels:
-    """Labels as polygons. Between them lies the first class."""
+    """Labels as polygons. Between them lies the first class.
+
+    Where polygons overlap, the one that comes later in the file covers the earlier ones.
+    What a polygon without a class covers has no label.
+    """
 
     def __init__(self, path: Path, field: str | None, classes: Classes) -> None:
         """Initialize a new VectorLabels instance.
@@ -111,7 +113,8 @@ class VectorLabels:
         Args:
             path: File of polygons, in any CRS.
             field: Column with the class of each; None if all are of the second class.
-            classes: Names as in *field*, the first one for what no polygon covers.
+            classes: Names or values as in *field*, the first one for what no polygon
+                covers.
         """
         self.path = path
         self.field = field
@@ -126,12 +129,14 @@ class VectorLabels:
         """Classes in a window, as :class:`Labels` says.
 
         Raises:
-            ValueError: If the polygons have no CRS but the scene has one.
+            ValueError: If the polygons have no CRS but the scene has one, or if a
+                polygon is of none of the classes.
         """
         target = grid.crop(window)
         frame = self._in_crs(grid)
-        hits = frame.iloc[frame.sindex.query(box(*target.bounds))]
-        shapes = list(zip(hits.geometry, self._indices(hits), strict=True))
+        # The spatial index answers in an order of its own, the file's is what counts.
+        hits = np.sort(frame.sindex.query(box(*target.bounds)))
+        shapes = list(zip(frame.geometry.iloc[hits], self._indices[hits], strict=True))
         if not shapes:
             return np.zeros(target.shape, np.uint8)
         return np.asarray(
@@ -152,19 +157,39 @@ class VectorLabels:
             self._reprojected[grid.crs] = self._frame.to_crs(grid.crs)
         return self._reprojected[grid.crs]
 
-    def _indices(self, frame: gpd.GeoDataFrame) -> list[int]:
+    @cached_property
+    def _indices(self) -> NDArray[np.uint8]:
+        """Class of each polygon of the file."""
         if self.field is None:
-            return [1] * len(frame)
-        return [self.classes.names.index(str(name)) for name in frame[self.field]]
+            return np.ones(len(self._frame), np.uint8)
+        known = {str(value): i for i, value in enumerate(self.classes.values)}
+        known |= {name: i for i, name in enumerate(self.classes.names)}
+        names = [_class_name(value) for value in self._frame[self.field]]
+        unknown = sorted({name for name in names if name is not None} - known.keys())
+        if unknown:
+            raise ValueError(
+                f'{self.path} has polygons of class {", ".join(map(repr, unknown[:5]))} '
+                f'in column {self.field!r}; the classes are '
+                f'{", ".join(self.classes.names)}: add it to classes.csv or correct it'
+            )
+        return np.array(
+            [IGNORE_INDEX if name is None else known[name] for name in names], np.uint8
+        )
 
 
 def read_polygons(path: Path) -> gpd.GeoDataFrame:
     """Polygons of a file, repaired, without the empty ones.
 
     Raises:
-        ValueError: If the file has no polygon.
+        ValueError: If the file has no polygon, or is of another format.
     """
-    frame = gpd.read_file(path)
+    driver = pyogrio.read_info(path)['driver']
+    if driver not in VECTOR_DRIVERS:
+        raise ValueError(
+            f'{path} is of the format {driver}; labels may be '
+            f'{", ".join(VECTOR_DRIVERS)}: convert it with ogr2ogr'
+        )
+    frame = gpd.read_file(path, engine='pyogrio')
     frame = frame[frame.geometry.notna() & ~frame.geometry.is_empty]
     frame = frame[frame.geom_type.isin(['Polygon', 'MultiPolygon'])]
     if frame.empty:
@@ -173,7 +198,9 @@ def read_polygons(path: Path) -> gpd.GeoDataFrame:
 
 
 def is_label(path: Path) -> bool:
-    """Whether a file may hold labels, by its suffix."""
+    """Whether a file may hold labels: by its suffix, JSON by what it says it is."""
+    if path.suffix.lower() == '.json':
+        return _is_geojson(path)
     return path.suffix.lower() in (*RASTER_SUFFIXES, *VECTOR_SUFFIXES)
 
 
@@ -218,8 +245,42 @@ def find_classes(paths: Iterable[Path], field: str | None = None) -> Classes:
     )
 
 
+def _contains(grid: Grid, window: Window) -> bool:
+    return bool(
+        window.col_off >= 0
+        and window.row_off >= 0
+        and window.col_off + window.width <= grid.width
+        and window.row_off + window.height <= grid.height
+    )
+
+
+def _is_geojson(path: Path) -> bool:
+    """Whether a JSON file holds shapes; an item of a STAC catalogue describes a file."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return (
+        isinstance(content, dict)
+        and 'stac_version' not in content
+        and content.get('type')
+        in ('FeatureCollection', 'Feature', 'Polygon', 'MultiPolygon')
+    )
+
+
+def _class_name(value: Any) -> str | None:
+    """Name of a class in a column of any type; None where there is none."""
+    if value is None or pd.isna(value):
+        return None
+    # Whole numbers are read as floats where the column has gaps.
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
 def _classes_of_rasters(paths: Sequence[Path]) -> Classes:
     values: set[int] = set()
+    hidden: dict[int, Path] = {}
     for path in paths:
         source = handle(path)
         if not np.issubdtype(np.dtype(source.dtypes[0]), np.integer):
@@ -229,6 +290,14 @@ def _classes_of_rasters(paths: Sequence[Path]) -> Classes:
         for _, window in source.block_windows(1):
             stored = np.unique(source.read(1, window=window))
             values |= {int(value) for value in stored if value != source.nodata}
+            if source.nodata is not None and source.nodata in stored:
+                hidden[int(source.nodata)] = path
+    if len(values) == 1 and hidden:
+        value, path = next(iter(hidden.items()))
+        raise ValueError(
+            f'labels have one value, {min(values)}: {value} is nodata in {path} and means '
+            'no label; if it is a class, unset it with rio edit-info --unset-nodata'
+        )
     # 255 means no label, except in a black-and-white mask, where it is the class.
     if values != {0, IGNORE_INDEX}:
         values -= {IGNORE_INDEX}
@@ -248,7 +317,9 @@ def _classes_of_polygons(paths: Sequence[Path], field: str | None) -> Classes:
         frame = read_polygons(path)
         column = class_field(frame, field)
         names |= (
-            {path.stem} if column is None else {str(name) for name in frame[column]}
+            {path.stem}
+            if column is None
+            else {name for value in frame[column] if (name := _class_name(value))}
         )
     if field is None and all(
         class_field(read_polygons(p), None) is None for p in paths

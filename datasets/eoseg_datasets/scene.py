@@ -31,6 +31,8 @@ class Band:
     #: Value = stored number x scale + offset; None if the file does not say.
     scale: float | None = None
     offset: float | None = None
+    #: Whether the file is a VRT that the user has allowed.
+    vrt: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ class Scene:
         for path in dict.fromkeys(band.path for band in self.bands):
             here = [i for i, band in enumerate(self.bands) if band.path == path]
             stored, mask = self._read_file(
-                path, [self.bands[i].index for i in here], window
+                path,
+                [self.bands[i].index for i in here],
+                window,
+                allow_vrt=self.bands[here[0]].vrt,
             )
             valid &= mask
             for i, numbers in zip(here, stored, strict=True):
@@ -121,9 +126,9 @@ class Scene:
         return image, valid
 
     def _read_file(
-        self, path: Path, indexes: list[int], window: Window
+        self, path: Path, indexes: list[int], window: Window, *, allow_vrt: bool
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        source = handle(path)
+        source = handle(path, allow_vrt=allow_vrt)
         shape = int(window.height), int(window.width)
         # Bands of another resolution (Sentinel-2: 20 m beside 10 m) share the corners.
         x, y = source.width / self.grid.width, source.height / self.grid.height
@@ -155,6 +160,9 @@ class ScenePatch(NamedTuple):
     #: Position in the scenes of a data set.
     scene: int
     window: Window
+    #: Part of the window whose labels count; None for all of it. Where patches overlap,
+    #: it is what no earlier patch has shown.
+    fresh: Window | None = None
 
 
 def open_scene(
@@ -211,6 +219,7 @@ def band_of(source: DatasetReader, path: Path, index: int, name: str) -> Band:
         nodata=source.nodatavals[index - 1],
         scale=None if says_nothing else scale,
         offset=None if says_nothing else offset,
+        vrt=source.driver == 'VRT',
     )
 
 

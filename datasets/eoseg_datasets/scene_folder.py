@@ -41,6 +41,9 @@ NOWHERE = CRS.from_wkt(
 #: Pixels between two pictures of that plane.
 GAP = 64
 
+#: Folders that labels are looked for in, the first that there is.
+_LABEL_FOLDERS = ('labels', 'masks')
+
 
 class SceneFolder(GeoDataset):
     """Any folder of scenes, with raster or polygon labels if there are some.
@@ -104,7 +107,7 @@ class SceneFolder(GeoDataset):
         self.transforms = transforms
         self.class_field = class_field
         self.class_names = class_names
-        inventory = find_scenes(_images(self.root))
+        inventory = _inventory(self.root)
         if not inventory.scenes:
             raise _no_scenes(self, inventory)
         scenes, refused = _alike(inventory.scenes, bands)
@@ -169,7 +172,8 @@ class SceneFolder(GeoDataset):
             query: ``[xmin:xmax:xres, ymin:ymax:yres, tmin:tmax]`` in units of
                 :attr:`crs`, or a :class:`ScenePatch`. Unless a CRS was asked for, a
                 patch of the same size around the same centre is read from the grid of
-                the scene that covers most of it; other scenes fill what it lacks.
+                the scene that covers most of it; other scenes fill what it lacks. Of
+                a :class:`ScenePatch` only the fresh part has labels.
 
         Returns:
             A sample as the class describes it.
@@ -180,6 +184,8 @@ class SceneFolder(GeoDataset):
         if isinstance(query, ScenePatch):
             grid = self.scenes[query.scene].grid.crop(query.window)
             sample = self._sample([query.scene], grid)
+            if 'mask' in sample and query.fresh is not None:
+                sample['mask'][~_inside(query.fresh, query.window)] = IGNORE_INDEX
         else:
             sample = self._sample(*self._resolve(self._disambiguate_slice(query)))
         return self.transforms(sample) if self.transforms else sample
@@ -333,8 +339,19 @@ class SceneFolder(GeoDataset):
         return figure
 
 
-def _images(root: Path) -> Path:
-    return root / 'images' if (root / 'images').is_dir() else root
+def _inventory(root: Path) -> Inventory:
+    if (root / 'images').is_dir():
+        return find_scenes(root / 'images')
+    return find_scenes(root, ignore=_LABEL_FOLDERS)
+
+
+def _inside(part: Window, window: Window) -> Tensor:
+    """Which pixels of a window lie in a part of it."""
+    result = torch.zeros(int(window.height), int(window.width), dtype=torch.bool)
+    top, left = int(part.row_off - window.row_off), int(part.col_off - window.col_off)
+    bottom, right = top + int(part.height), left + int(part.width)
+    result[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+    return result
 
 
 def _no_scenes(dataset: SceneFolder, inventory: Inventory) -> Exception:
@@ -390,17 +407,31 @@ def _place(scenes: Sequence[Scene]) -> tuple[tuple[Scene, ...], list[Rejected]]:
 
 
 def _label_paths(root: Path, scenes: Sequence[Scene]) -> dict[str, Path]:
-    """File of labels of each scene, by the scene's name."""
-    folder = next((root / n for n in ('labels', 'masks') if (root / n).is_dir()), root)
+    """File of labels of each scene, by the scene's name.
+
+    Raises:
+        ValueError: If a scene has two.
+    """
+    folder = next((root / n for n in _LABEL_FOLDERS if (root / n).is_dir()), root)
     files = sorted(path for path in folder.rglob('*') if is_label(path))
     if folder == root:
         files = [path for path in files if is_vector(path)]
-    by_name = {
-        path.relative_to(folder).with_suffix('').as_posix(): path for path in files
-    }
-    found = {
-        scene.name: by_name[scene.name] for scene in scenes if scene.name in by_name
-    }
+    by_name: dict[str, list[Path]] = {}
+    for path in files:
+        name = path.relative_to(folder).with_suffix('').as_posix()
+        by_name.setdefault(name, []).append(path)
+    found = {}
+    for scene in scenes:
+        # The name has a suffix where two scenes differ in nothing else.
+        stem = scene.name.removesuffix(scene.path.suffix)
+        paths = by_name.get(scene.name) or by_name.get(stem, [])
+        if len(paths) > 1:
+            raise ValueError(
+                f'scene {scene.name} has {len(paths)} files of labels, '
+                f'{" and ".join(map(str, paths))}; keep one of them'
+            )
+        if paths:
+            found[scene.name] = paths[0]
     if not found and len(files) == 1 and is_vector(files[0]):
         return {scene.name: files[0] for scene in scenes}
     return found

@@ -30,13 +30,17 @@ def source_window(source: Grid, target: Grid) -> Window:
         for corner in [(left, top), (right, top), (right, bottom), (left, bottom)]
     ]
     cols, rows = zip(*corners, strict=True)
+    # The kernel of a coarser target is as wide as one of its pixels.
+    rows_per_pixel = (max(rows) - min(rows)) / target.height
+    cols_per_pixel = (max(cols) - min(cols)) / target.width
+    margin = MARGIN + int(np.ceil(max(rows_per_pixel, cols_per_pixel)))
     first = (
-        max(int(np.floor(min(rows))) - MARGIN, 0),
-        max(int(np.floor(min(cols))) - MARGIN, 0),
+        max(int(np.floor(min(rows))) - margin, 0),
+        max(int(np.floor(min(cols))) - margin, 0),
     )
     last = (
-        min(int(np.ceil(max(rows))) + MARGIN, source.height),
-        min(int(np.ceil(max(cols))) + MARGIN, source.width),
+        min(int(np.ceil(max(rows))) + margin, source.height),
+        min(int(np.ceil(max(cols))) + margin, source.width),
     )
     height, width = max(last[0] - first[0], 0), max(last[1] - first[1], 0)
     return Window(first[1], first[0], width, height)

@@ -40,20 +40,22 @@ def run(word: str, arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ('-h', '--help'):
         print(USAGE.format(word=word, default=DEFAULT))
         return 0 if arguments else 2
+    if '--full-help' in arguments:
+        return _train([word, '--help'], Path())
     asked = _read(arguments)
-    if '--full-help' in asked.rest:
-        asked.rest[asked.rest.index('--full-help')] = '--help'
-    else:
-        _check(word, asked)
+    _check(word, asked)
+    # Scores of a checkpoint do not replace the log of its training.
+    out = asked.out if word == 'fit' else asked.out / word
     with as_file(find_recipe(asked.recipe) / 'fit.yaml') as config:
         words = [word, *_before(word, asked, config), *asked.rest]
+        return _train(words, out, overwrite=asked.overwrite)
 
-        # Lightning takes ten seconds to import: after what can be refused without it.
-        from .training import train
 
-        # Scores of a checkpoint do not replace the log of its training.
-        out = asked.out if word == 'fit' else asked.out / word
-        train(words, out, overwrite=asked.overwrite)
+def _train(words: Sequence[str], out: Path, *, overwrite: bool = False) -> int:
+    # Lightning takes ten seconds to import: after what can be refused without it.
+    from .training import train
+
+    train(words, out, overwrite=overwrite)
     return 0
 
 

@@ -96,6 +96,8 @@ class _CLI(LightningCLI):
             subclass_mode_data=True,
             save_config_kwargs={'overwrite': True},
             seed_everything_default=0,
+            # In place of every option there is, sixty lines of them.
+            parser_kwargs={words[0]: {'usage': f'eoseg {words[0]} DIR [OPTIONS]'}},
             args=list(words),
         )
 

@@ -45,7 +45,7 @@ def scene(path: Path, seed: int, size: int = 70, zone: int = 32) -> NDArray[np.u
     with rasterio.open(
         path, 'w', driver='GTiff', width=size, height=size, count=2, dtype='uint16',
         nodata=0, crs=f'EPSG:326{zone}',
-        transform=Affine(10, 0, 600_000 + 400 * seed, 0, -10, 5_300_000),
+        transform=Affine(10, 0, 600_000 + 900 * seed, 0, -10, 5_300_000),
     ) as target:  # fmt: skip
         target.write(image.clip(0).astype(np.uint16))
         target.descriptions = ('B3', 'B8')
@@ -382,7 +382,7 @@ def test_polygons_in_another_crs_train_and_evaluate(
     folder = tmp_path / 'in'
     for i in range(5):
         scene(folder / 'images' / f's{i}.tif', i)
-        left = 600_000 + 400 * i + 350
+        left = 600_000 + 900 * i + 350
         shapes = gpd.GeoDataFrame(
             {'class': ['east']}, geometry=[box(left, 5_299_300, left + 350, 5_300_000)],
             crs='EPSG:32632',

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 from tiny import WriteRaster, ramp
 
+from eoseg_datasets.handles import handle
 from eoseg_datasets.inventory import find_scenes
 
 
@@ -111,3 +113,64 @@ def test_a_safe_folder_is_one_scene_on_its_finest_grid(
     assert valid.all()
     np.testing.assert_allclose(values[0, 0], [0.0403, 0.0404, 0.0405], atol=1e-6)
     np.testing.assert_allclose(values[1], 0.3)
+
+
+def test_no_two_scenes_have_one_name(tmp_path: Path, write_raster: WriteRaster) -> None:
+    _landsat(write_raster, tmp_path)
+    for name in ('LC08_1.tif', 'a.tif', 'a.tiff', 'a.tif.tif', 'b.tif'):
+        write_raster(name, ramp(1, 4, 4))
+    names = [scene.name for scene in find_scenes(tmp_path).scenes]
+    assert sorted(names) == [
+        'LC08_1',
+        'LC08_1.tif',
+        'a.tif',
+        'a.tif.tif',
+        'a.tiff',
+        'b',
+    ]
+
+
+def test_folders_that_are_not_looked_into_are_named(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    write_raster('.cache/a.tif', ramp(1, 4, 4))
+    write_raster('real/a.tif', ramp(1, 4, 4))
+    (tmp_path / 'link').symlink_to(tmp_path / 'real')
+    rejected = find_scenes(tmp_path).rejected
+    assert {item.path.name: item.reason for item in rejected} == {
+        '.cache': 'hidden',
+        'link': 'a symbolic link; give the folder it points to',
+    }
+
+
+def test_rasters_of_a_scene_folder_that_are_no_band_are_named(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    _landsat(write_raster, tmp_path)
+    rejected = find_scenes(tmp_path).rejected
+    assert [item.path.name for item in rejected] == ['LC08_1_B8.TIF', 'LC08_1_BQA.TIF']
+    assert {item.status for item in rejected} == {'skipped'}
+
+
+def test_only_folders_in_the_root_are_ignored(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    write_raster('labels/a.tif', ramp(1, 4, 4))
+    write_raster('2020/labels/a.tif', ramp(1, 4, 4))
+    scenes = find_scenes(tmp_path, ignore=('labels',)).scenes
+    assert [scene.name for scene in scenes] == ['2020/labels/a']
+
+
+def test_a_vrt_is_read_where_it_is_allowed(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    source = write_raster('a.tif', ramp(1, 4, 4))
+    (tmp_path / 'v.vrt').write_text(
+        '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="UInt16" '
+        f'band="1"><SimpleSource><SourceFilename>{source}</SourceFilename>'
+        '</SimpleSource></VRTRasterBand></VRTDataset>'
+    )
+    (scene,) = find_scenes(tmp_path / 'v.vrt', allow_vrt=True).scenes
+    assert scene.read(Window(0, 0, 1, 1))[0].item() == 1
+    with pytest.raises(RasterioIOError):
+        handle(scene.path)

@@ -11,13 +11,15 @@ from shapely import box
 from tiny import WriteRaster, ramp
 
 from eoseg_datasets.classes import Classes
-from eoseg_datasets.labels import find_classes, open_labels
+from eoseg_datasets.labels import find_classes, is_label, open_labels, read_polygons
 from eoseg_datasets.scene import open_scene
 
 WHOLE = Window(0, 0, 6, 5)
 
 
-def square(path: Path, crs: str = 'EPSG:32632', **columns: list[str]) -> Path:
+def square(
+    path: Path, crs: str = 'EPSG:32632', **columns: list[str] | list[int]
+) -> Path:
     """The 3 x 2 pixels from column 1 and row 2 on, of the grid of write_raster."""
     shape = box(600_010, 5_299_960, 600_040, 5_299_980)
     frame = gpd.GeoDataFrame(columns, geometry=[shape], crs='EPSG:32632').to_crs(crs)
@@ -157,3 +159,114 @@ def test_a_table_that_cannot_be_read_says_what_it_needs(
     path.write_text(text)
     with pytest.raises(ValueError, match=r'classes\.csv'):
         Classes.from_csv(path)
+
+
+def test_later_polygons_cover_earlier_ones(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    grid = open_scene(write_raster('a.tif', ramp(1, 5, 6))).grid
+    left, bottom, right, top = grid.bounds
+    names = [str(i % 7) for i in range(60)]
+    shapes = [box(left, bottom, right - i % 3, top) for i in range(60)]
+    path = tmp_path / 'x.gpkg'
+    gpd.GeoDataFrame({'class': names}, geometry=shapes, crs=grid.crs).to_file(path)
+    labels = open_labels(path, Classes.named([str(i) for i in range(7)]))
+    assert labels.read(grid, Window(0, 0, 2, 2)).tolist() == [[59 % 7] * 2] * 2
+
+
+def test_a_shift_of_half_a_pixel_of_a_degree_grid_is_seen(
+    write_raster: WriteRaster,
+) -> None:
+    res = 1e-5
+    place = Affine(res, 0, 10, 0, -res, 50)
+    grid = open_scene(write_raster('a.tif', ramp(1, 4, 4), 'EPSG:4326', place)).grid
+    stored = np.repeat(np.array([[0, 1, 0, 1]], np.uint8), 4, axis=0)
+    shifted = Affine(res, 0, 10 + 0.8 * res, 0, -res, 50)
+    path = write_raster('m.tif', stored, 'EPSG:4326', shifted)
+    labels = open_labels(path, Classes.named(['no', 'yes']))
+    assert labels.read(grid, Window(0, 0, 4, 1)).tolist() == [[255, 0, 1, 0]]
+
+
+def test_a_larger_label_on_the_same_pixels_is_read_at_its_offset(
+    write_raster: WriteRaster,
+) -> None:
+    place = Affine(10, 0, 600_020, 0, -10, 5_299_990)
+    grid = open_scene(write_raster('a.tif', ramp(1, 3, 3), transform=place)).grid
+    stored = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    path = write_raster('m.tif', stored)
+    labels = open_labels(path, Classes.named([str(i) for i in range(48)]))
+    read = labels.read(grid, Window(1, 0, 2, 3))
+    np.testing.assert_array_equal(read, stored[1:4, 3:5])
+
+
+def test_beside_a_black_and_white_mask_there_is_no_label(
+    write_raster: WriteRaster,
+) -> None:
+    grid = open_scene(write_raster('a.tif', ramp(1, 2, 6))).grid
+    coarse = Affine(20, 0, 600_000, 0, -20, 5_300_000)
+    path = write_raster('m.tif', np.array([[0, 255]], np.uint8), transform=coarse)
+    labels = open_labels(path, find_classes([path]))
+    read = labels.read(grid, Window(0, 0, 6, 2))
+    assert read.tolist() == [[0, 0, 1, 1, 255, 255]] * 2
+    assert (labels.read(grid, Window(500, 0, 2, 2)) == 255).all()
+
+
+def test_a_class_that_is_not_in_the_table_is_named(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    grid = open_scene(write_raster('a.tif', ramp(1, 5, 6))).grid
+    labels = open_labels(
+        square(tmp_path / 'x.gpkg', label=['ice']), Classes.named(['a', 'b'])
+    )
+    with pytest.raises(ValueError, match=r"x\.gpkg has polygons of class 'ice'"):
+        labels.read(grid, WHOLE)
+
+
+def test_polygons_may_have_the_values_of_the_table(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    grid = open_scene(write_raster('a.tif', ramp(1, 5, 6))).grid
+    path = square(tmp_path / 'x.gpkg', label=[7])
+    labels = open_labels(path, Classes.named(['a', 'b'], [3, 7]))
+    np.testing.assert_array_equal(labels.read(grid, WHOLE), expected())
+
+
+def test_what_a_polygon_without_a_class_covers_has_no_label(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    grid = open_scene(write_raster('a.tif', ramp(1, 5, 6))).grid
+    shapes = [box(600_010, 5_299_960, 600_040, 5_299_980), box(0, 0, 1, 1)]
+    path = tmp_path / 'x.gpkg'
+    columns = {'class': [None, 'ice']}
+    gpd.GeoDataFrame(columns, geometry=shapes, crs=grid.crs).to_file(path)
+    classes = find_classes([path])
+    assert classes.names == ('background', 'ice')
+    read = open_labels(path, classes).read(grid, WHOLE)
+    np.testing.assert_array_equal(read, expected() * np.uint8(255))
+
+
+@pytest.mark.parametrize('nodata', [0, 255])
+def test_nodata_that_hides_a_class_is_named(
+    write_raster: WriteRaster, nodata: int
+) -> None:
+    path = write_raster('m.tif', np.array([[0, 255]], np.uint8), nodata=nodata)
+    with pytest.raises(ValueError, match=f'{nodata} is nodata .* --unset-nodata'):
+        find_classes([path])
+
+
+def test_polygons_of_a_format_that_reads_other_files_are_refused(
+    tmp_path: Path,
+) -> None:
+    source = square(tmp_path / 'x.gpkg')
+    path = tmp_path / 'y.gpkg'
+    path.write_text(
+        f'<OGRVRTDataSource><OGRVRTLayer name="x"><SrcDataSource>{source}'
+        '</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>'
+    )
+    with pytest.raises(ValueError, match='is of the format OGR_VRT; labels may be'):
+        read_polygons(path)
+
+
+def test_a_vrt_is_no_label(tmp_path: Path) -> None:
+    assert not is_label(tmp_path / 'a.vrt')
+    assert is_label(tmp_path / 'a.tif')

@@ -167,7 +167,7 @@ def test_random_patches_stay_in_their_region_and_repeat_with_the_seed() -> None:
     first, second = (list(RandomSceneSampler([region], 16, 30, seed=3)) for _ in '12')
     assert first == second
     assert first != list(RandomSceneSampler([region], 16, 30, seed=4))
-    for _, window in first:
+    for _, window, _ in first:
         assert 10 <= window.col_off <= 60 - 16
         assert 20 <= window.row_off <= 60 - 16
 
@@ -181,7 +181,7 @@ def test_a_region_smaller_than_a_patch_is_not_dropped() -> None:
 
 def test_grid_patches_cover_a_region_and_do_not_leave_it() -> None:
     covered = np.zeros((70, 90), int)
-    for _, window in GridSceneSampler([ScenePatch(0, Window(10, 20, 50, 37))], 16):
+    for _, window, _ in GridSceneSampler([ScenePatch(0, Window(10, 20, 50, 37))], 16):
         rows, cols = window.toslices()
         covered[rows, cols] += 1
     assert (covered[20:57, 10:60] > 0).all()
@@ -192,9 +192,11 @@ def test_grid_patches_cover_a_region_and_do_not_leave_it() -> None:
 def test_pictures_of_one_scene_stay_together(
     tmp_path: Path, write_raster: WriteRaster
 ) -> None:
-    for scene in 'abcdef':
-        for patch in '123':
-            write_raster(f'images/{scene}_patch_{patch}.tif', ramp(1, 8, 8))
+    for row, scene in enumerate('abcdef'):
+        for patch in range(3):
+            place = Affine(10, 0, 600_000 + 80 * patch, 0, -10, 5_300_000 - 80 * row)
+            path = f'images/{scene}_patch_{patch}.tif'
+            write_raster(path, ramp(1, 8, 8), transform=place)
     scenes = SceneFolder(tmp_path).scenes
     split = split_scenes(scenes, range(18), patch_size=8)
     parts = [
@@ -218,7 +220,7 @@ def test_one_scene_is_divided_into_blocks_that_share_no_pixel(root: Path) -> Non
 
 
 def test_a_scene_too_small_to_divide_is_refused(root: Path) -> None:
-    with pytest.raises(ValueError, match=r'smaller --data\.patch_size \(at most 30\)'):
+    with pytest.raises(ValueError, match=r'--data\.patch_size of at most 28'):
         split_scenes(SceneFolder(root).scenes, [0, 1], patch_size=40)
 
 
@@ -235,3 +237,50 @@ def test_statistics_are_those_of_valid_pixels(
     inside = image[:, :, 7:].reshape(2, -1).astype(float)
     np.testing.assert_allclose(mean, inside.mean(axis=1))
     np.testing.assert_allclose(std, inside.std(axis=1))
+
+
+def test_a_grid_sampler_labels_each_pixel_once(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    write_raster('images/a.tif', ramp(1, 70, 70))
+    write_raster('labels/a.tif', (ramp(1, 70, 70)[0] % 2).astype(np.uint8))
+    dataset = SceneFolder(tmp_path)
+    patches = list(GridSceneSampler([ScenePatch(0, Window(0, 0, 70, 70))], 32))
+    samples = [dataset[patch] for patch in patches]
+    assert sum(int((sample['mask'] != 255).sum()) for sample in samples) == 4900
+    assert all(sample['valid'].all() for sample in samples)
+
+
+def test_each_epoch_is_drawn_anew_and_can_be_gone_back_to() -> None:
+    sampler = RandomSceneSampler([ScenePatch(0, Window(0, 0, 99, 99))], 16, 20, seed=3)
+    epochs = [list(sampler) for _ in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    resumed = RandomSceneSampler([ScenePatch(0, Window(0, 0, 99, 99))], 16, 20, seed=3)
+    resumed.set_epoch(2)
+    assert list(resumed) == epochs[2]
+
+
+def test_labels_beside_scenes_in_the_root_are_no_scenes(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    write_raster('a.tif', ramp(1, 8, 8))
+    label = write_raster('labels/a.tif', np.eye(8, dtype=np.uint8))
+    dataset = SceneFolder(tmp_path)
+    assert [scene.name for scene in dataset.scenes] == ['a']
+    assert dataset.label_paths == [label]
+
+
+def test_two_files_of_labels_of_one_scene_are_refused(
+    root: Path, write_raster: WriteRaster
+) -> None:
+    write_raster('labels/west.tiff', np.ones((40, 50), np.uint8))
+    with pytest.raises(ValueError, match=r'west\.tif and .*west\.tiff; keep one'):
+        SceneFolder(root)
+
+
+def test_a_stac_item_is_no_label(root: Path) -> None:
+    (root / 'labels' / 'west.json').write_text(
+        '{"type": "Feature", "stac_version": "1.0.0", "geometry": null}'
+    )
+    paths = [path for path in SceneFolder(root).label_paths if path]
+    assert sorted(path.name for path in paths) == ['east.tif', 'west.tif']
