@@ -16,6 +16,7 @@ version = release = __version__
 extensions = [
     'command_help',
     'docstrings',
+    'mathml',
     'myst_nb',
     'sphinx.ext.autodoc',
     'sphinx.ext.intersphinx',
@@ -23,7 +24,7 @@ extensions = [
     'sphinx_design',
 ]
 # A second builder puts notebooks into the source folder and would read them as pages.
-exclude_patterns = ['_build', 'jupyter_execute', '.jupyter_cache', 'changes/[0-9]*']
+exclude_patterns = ['_build', 'jupyter_execute', '.jupyter_cache']
 
 myst_enable_extensions = ['colon_fence', 'deflist', 'dollarmath']
 myst_heading_anchors = 3
@@ -64,6 +65,7 @@ if os.environ.get('EOSEG_DOCS_INTERSPHINX'):
         'torchgeo': ('https://torchgeo.readthedocs.io/en/stable', None),
     }
 
+html_math_renderer = 'mathml'
 html_theme = 'pydata_sphinx_theme'
 html_title = 'eoseg'
 html_static_path = ['_static']

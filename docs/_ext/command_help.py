@@ -17,11 +17,11 @@ WIDTH = 88
 class CommandHelp(SphinxDirective):
     """Show the help of a command, made by running it."""
 
-    required_arguments = 1
+    optional_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        words = self.arguments[0].split()
+        words = self.arguments[0].split() if self.arguments else []
         text = io.StringIO()
         columns = os.environ.get('COLUMNS')
         os.environ['COLUMNS'] = str(WIDTH)

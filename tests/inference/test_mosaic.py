@@ -190,5 +190,5 @@ def test_scenes_on_two_sides_of_the_earth_are_refused_with_advice() -> None:
     far = Grid(
         CRS.from_epsg(32750), Affine(0.1, 0, 500_000, 0, -0.1, 9_000_000), 50, 50
     )
-    with pytest.raises(ValueError, match='too far apart for one mosaic.*--no-mosaic'):
+    with pytest.raises(ValueError, match=r'too far apart for one mosaic.*--no-mosaic'):
         target_grid([WEST, far])
