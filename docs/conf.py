@@ -65,6 +65,9 @@ if os.environ.get('EOSEG_DOCS_INTERSPHINX'):
         'torchgeo': ('https://torchgeo.readthedocs.io/en/stable', None),
     }
 
+# A block without a language is what one types, or what is printed.
+highlight_language = 'none'
+
 html_math_renderer = 'mathml'
 html_theme = 'pydata_sphinx_theme'
 html_title = 'eoseg'
