@@ -61,15 +61,27 @@ _ASSIGNMENT = re.compile(r'^(\w+=\S+ +)+')
 
 def commands(text: str) -> Iterator[list[str]]:
     """Words of each `eoseg …` in a page: lines of code blocks, and code in a sentence."""
-    blocks = re.findall(r'^ *```(?:\w*)\n(.*?)^ *```', text, re.DOTALL | re.MULTILINE)
-    for block in blocks:
-        for line in block.replace('\\\n', ' ').splitlines():
-            typed = _ASSIGNMENT.sub('', line.strip())
-            if typed.startswith('eoseg ') and ': ' not in typed:
-                yield shlex.split(typed, comments=True)
-    prose = re.sub(r'```.*?```', '', text, flags=re.DOTALL)
+    blocks, prose = fences(text)
+    for line in blocks.replace('\\\n', ' ').splitlines():
+        typed = _ASSIGNMENT.sub('', line.strip())
+        # What a command answers begins like one, with a colon.
+        if re.match(r'eoseg( \w+)?(?!.*: )( |$)', typed):
+            yield shlex.split(typed, comments=True)
     for typed in re.findall(r'`(eoseg [^`]+)`', prose):
         yield shlex.split(typed)
+
+
+def fences(text: str) -> tuple[str, str]:
+    """Lines of a page inside of code blocks without a language, and those outside."""
+    blocks, prose, inside = [], [], None
+    for line in text.splitlines():
+        if line.lstrip().startswith('```'):
+            inside = line.strip() if inside is None else None
+        elif inside is None:
+            prose.append(line)
+        elif inside == '```':
+            blocks.append(line)
+    return '\n'.join(blocks), '\n'.join(prose)
 
 
 def everything_typed() -> list[tuple[str, list[str]]]:

@@ -19,6 +19,7 @@ from shapely import box
 from eoseg.checkpoint import Checkpoint
 from eoseg.io.lock import locked
 from eoseg.main import main
+from eoseg.recipes import list_recipes
 from eoseg.tasks import Segmentation
 from eoseg_datasets import SceneFolder, ScenePatch, stack_samples
 
@@ -98,6 +99,18 @@ def maps(
 def weights(path: Path) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)['state_dict']
     return state
+
+
+@pytest.mark.parametrize('name', list_recipes())
+def test_every_recipe_takes_a_step(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv('EOSEG_WEIGHTS', str(tmp_path))  # none of the user's own
+    words = ['fit', str(root), '--recipe', name, '--out', str(tmp_path / 'run')]
+    if name == 'demo-ktda':
+        words += ['--model.teacher.rgb', '[0,1,0]']  # these scenes have two bands
+    small = ['--data.patch_size', '32', '--data.batch_size', '2', '--data.length', '2']
+    assert main([*words, *small, '--trainer.fast_dev_run', 'true']) == 0
 
 
 def test_a_run_leaves_config_scores_and_checkpoints(run: Path) -> None:
