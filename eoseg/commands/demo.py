@@ -7,18 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import OutputExistsError
+from ..io.atomic import write_text
 from . import evaluate, fit, predict
 from .console import console, say
+
+#: Only a folder with this file is replaced.
+MARK = 'eoseg-demo.txt'
 
 
 def run(word: str, arguments: Sequence[str]) -> int:
     """Run ``eoseg demo``."""
     options = _parser().parse_args(arguments)
     out: Path = options.out
-    if out.exists() and not (out / 'scenes').is_dir() and any(out.iterdir()):
-        raise OutputExistsError(f'{out} holds something else; give --out ANOTHER')
+    if out.exists() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise OutputExistsError(
+            f'{out} holds something else than an earlier demo; give --out ANOTHER'
+        )
     started = time.perf_counter()
     shutil.rmtree(out, ignore_errors=True)
+    write_text(out / MARK, 'Made by `eoseg demo`, which replaces this folder.\n')
 
     from ..synth import write_scenes
 
