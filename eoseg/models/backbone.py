@@ -13,6 +13,12 @@ from .weights import load_pretrained
 STRIDES = (4, 8, 16, 32)
 
 
+#: Share of a batch in the running statistics of BatchNorm. Networks ported from
+#: TensorFlow have 0.01, made for a million steps: after the hundred of a small folder
+#: they still validate with the statistics of ImageNet.
+MOMENTUM = 0.1
+
+
 class Backbone(nn.Module):
     """Four feature maps of an image, with strides 4, 8, 16 and 32.
 
@@ -65,6 +71,9 @@ class Backbone(nn.Module):
         self.channels: list[int] = [channels[level] for level in self._levels]
         if weights is not None:
             load_pretrained(self.network, weights, in_channels)
+        for module in self.network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = MOMENTUM
         self.norms = nn.ModuleList(
             LayerNorm2d(channels, eps=1e-6) if norm else nn.Identity()
             for channels in self.channels

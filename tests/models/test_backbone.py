@@ -89,3 +89,10 @@ def test_networks_without_the_four_maps_are_named(name: str, reason: str) -> Non
 def test_image_smaller_than_a_cell_is_refused() -> None:
     with pytest.raises(ValueError, match='at least 32 x 32 pixels, got 31 x 64'):
         BACKBONE(torch.zeros(1, 3, 31, 64))
+
+
+def test_running_statistics_follow_within_a_hundred_steps() -> None:
+    backbone = Backbone('tf_efficientnet_lite0', 3)
+    norms = [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert all(norm.momentum is not None and norm.momentum >= 0.1 for norm in norms)
