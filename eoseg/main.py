@@ -1,6 +1,5 @@
 """The command line: from a word to a command. Nothing heavy is imported here."""
 
-import argparse
 import difflib
 import os
 import signal
@@ -61,9 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if show_traceback:
             raise
         print(f'eoseg {words[0]}: {_message(error)}', file=sys.stderr)
-        return (
-            WRONG if isinstance(error, argparse.ArgumentError | LookupError) else FAILED
-        )
+        return WRONG if _called_wrongly(error) else FAILED
+
+
+def _called_wrongly(error: Exception) -> bool:
+    """Whether a name or an option is not known; an index or key is our own mistake."""
+    return isinstance(error, LookupError) and not isinstance(
+        error, IndexError | KeyError
+    )
 
 
 def _run(word: str, arguments: list[str]) -> int:

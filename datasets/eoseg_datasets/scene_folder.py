@@ -38,6 +38,9 @@ NOWHERE = CRS.from_wkt(
     'AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
 )
 
+#: Shortest time there is between two timestamps of pandas.
+ONE_TICK = pd.Timedelta(1, 'us')
+
 #: Pixels between two pictures of that plane.
 GAP = 64
 
@@ -452,7 +455,11 @@ def _index(scenes: Sequence[Scene], crs: CRS) -> gpd.GeoDataFrame:
     ]
     target = pyproj.CRS.from_user_input(crs)
     times = [
-        (scene.acquired, scene.acquired)
+        # The whole day, as TorchGeo has it: an instant meets no other interval.
+        (
+            pd.Timestamp(scene.acquired).floor('D'),
+            pd.Timestamp(scene.acquired).floor('D') + pd.Timedelta('1D') - ONE_TICK,
+        )
         if scene.acquired
         else (pd.Timestamp.min, pd.Timestamp.max)
         for scene in scenes

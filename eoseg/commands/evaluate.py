@@ -45,9 +45,9 @@ def run(word: str, arguments: Sequence[str]) -> int:
         )
     print(_table(total, classes))
     if options.out:
-        write_text(
-            options.out, json.dumps(scores(total, classes.names), indent=2) + '\n'
-        )
+        table = scores(total, classes.names)
+        defined = {k: None if np.isnan(v) else v for k, v in table.items()}
+        write_text(options.out, json.dumps(defined, indent=2) + '\n')
         write_text(options.out.with_suffix('.csv'), confusion_csv(total, classes.names))
     return 0
 

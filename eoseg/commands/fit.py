@@ -31,23 +31,25 @@ checkpoints/best.ckpt, which `eoseg predict` takes.
   --overwrite          train anew over a finished run
 
 Options of every part, such as --data.patch_size 128, --trainer.max_epochs 20 or
---model.teacher.weights FILE: eoseg {word} --full-help
+--model.teacher.weights FILE: `eoseg recipes show NAME` lists those a recipe sets,
+`eoseg {word} --full-help` those of Lightning.
 """
 
 
 def run(word: str, arguments: Sequence[str]) -> int:
     """Run ``eoseg fit``, ``validate`` or ``test``."""
-    if not arguments or arguments[0] in ('-h', '--help'):
+    if not arguments or {'-h', '--help'} & set(arguments):
         print(USAGE.format(word=word, default=DEFAULT))
         return 0 if arguments else 2
     if '--full-help' in arguments:
         return _train([word, '--help'], Path())
     asked = _read(arguments)
+    recipe = find_recipe(asked.recipe)
     _check(word, asked)
     # Scores of a checkpoint do not replace the log of its training.
     out = asked.out if word == 'fit' else asked.out / word
-    with as_file(find_recipe(asked.recipe) / 'fit.yaml') as config:
-        words = [word, *_before(word, asked, config), *asked.rest]
+    with as_file(recipe / 'fit.yaml') as config:
+        words = [word, *_options(word, asked, config)]
         return _train(words, out, overwrite=asked.overwrite)
 
 
@@ -146,14 +148,15 @@ def _check(word: str, asked: _Asked) -> None:
         )
 
 
-def _before(word: str, asked: _Asked, config: Path) -> list[str]:
-    """Options that stand before the user's own, which override them."""
-    words = [] if asked.config else ['--config', str(config)]
-    if asked.folder is not None:
-        words += ['--data.root', str(asked.folder)]
-    if word == 'fit' and asked.recipe == DEFAULT and not asked.config:
+def _options(word: str, asked: _Asked, config: Path) -> list[str]:
+    """Options of LightningCLI: the config first, the user's own last."""
+    root = ['--data.root', str(asked.folder)] if asked.folder is not None else []
+    if asked.config:
+        return [*asked.rest, *root]
+    words = ['--config', str(config), *root]
+    if word == 'fit' and asked.recipe == DEFAULT:
         words += _local_weights(asked.rest)
-    return words
+    return [*words, *asked.rest]
 
 
 def _local_weights(given: list[str]) -> list[str]:
@@ -165,7 +168,8 @@ def _local_weights(given: list[str]) -> list[str]:
         (BACKBONE_WEIGHTS, BACKBONE, []),
         (TEACHER_WEIGHTS, TEACHER, ['--model.teacher', 'null']),
     ):
-        if _value(given, option) is not None:
+        part = option.rpartition('.')[0]
+        if _value(given, option) is not None or _value(given, part) == 'null':
             continue
         if path := find_weights(name):
             words += [option, str(path)]
@@ -174,7 +178,8 @@ def _local_weights(given: list[str]) -> list[str]:
             log.warning(
                 'no weights of %s on this machine: training goes on without, which costs '
                 'accuracy. Get model.safetensors of timm/%s from Hugging Face and save it '
-                'as ~/.cache/eoseg/weights/%s.safetensors, or give %s FILE',
+                'as %s.safetensors in ~/.cache/eoseg/weights (or $EOSEG_WEIGHTS), or give '
+                '%s FILE',
                 name,
                 name,
                 name,

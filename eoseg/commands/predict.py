@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add('--crs', help='of the mosaic; default: the one that covers most area')
     add('--res', type=positive, help='pixel size of the mosaic; default: the finest')
     add('--allow-vrt', action='store_true', help='read VRT files, which name others')
-    add('--overwrite', action='store_true', help='make anew what --out has already')
+    add('--overwrite', action='store_true', help='replace maps of another run in --out')
     return parser
 
 
@@ -182,6 +182,8 @@ class _Mapper:
         self.options = options
         self.device = _device(options.device)
         self.notes: dict[str, str] = {}
+        #: Scenes whose maps this run has written.
+        self.written: list[Scene] = []
 
     def report(self, scene: Scene) -> SceneReport:
         """Map a scene unless that is done, and say how it went."""
@@ -191,7 +193,11 @@ class _Mapper:
             kept = self.folder.has(scene) and self.folder.has(scene, needed)
             if not kept:
                 self.map(scene)
-            report = self.folder.describe(scene, polygons=self.options.polygons)
+            report = self.folder.describe(
+                scene,
+                probabilities=self.options.probabilities,
+                polygons=self.options.polygons,
+            )
         # Whatever a file makes the libraries do, the other scenes go on.
         except Exception as error:  # noqa: BLE001
             reason = str(error) or type(error).__name__
@@ -224,6 +230,7 @@ class _Mapper:
             self.options.batch_size,
         )
         self.folder.write(scene, strips)
+        self.written.append(scene)
 
     def _checked(self, scene: Scene) -> Scene:
         from ..inference.match import match_bands
@@ -275,7 +282,7 @@ def _mosaic(mapper: _Mapper, scenes: Sequence[Scene]) -> SceneReport | None:
                 tags=tags,
             )
         if not options.probabilities:
-            folder.forget_probabilities(mapped)
+            folder.forget_probabilities(mapper.written)
         report = folder.describe_mosaic()
     # The maps of the scenes are there, whatever becomes of the mosaic.
     except Exception as error:  # noqa: BLE001

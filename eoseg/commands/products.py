@@ -182,7 +182,7 @@ class MapFolder:
         """
         parts = [self.made_of(scene) for scene in scenes]
         text = json.dumps([parts, dict(settings)], sort_keys=True)
-        return {'MADE_OF': hashlib.sha256(text.encode()).hexdigest()}
+        return self.tags | {'MADE_OF': hashlib.sha256(text.encode()).hexdigest()}
 
     def has_mosaic(self, tags: Mapping[str, str]) -> bool:
         """Whether the mosaic is there and made of just this."""
@@ -192,16 +192,19 @@ class MapFolder:
             known = source.tags()
         return all(known.get(key) == value for key, value in tags.items())
 
-    def describe(self, scene: Scene, *, polygons: bool) -> SceneReport:
+    def describe(
+        self, scene: Scene, *, probabilities: bool, polygons: bool
+    ) -> SceneReport:
         """What a finished map says; its picture and its polygons are made here.
 
         Args:
             scene: What was mapped.
+            probabilities: Whether probabilities stay.
             polygons: Whether polygons are wanted.
         """
         classes = self.path(scene, 'classes')
         outputs = {'classes': classes, 'confidence': self.path(scene, 'confidence')}
-        if self.probabilities:
+        if probabilities:
             outputs['probabilities'] = self.path(scene, 'probabilities')
         if polygons:
             outputs['polygons'] = self.root / f'{scene.name}_polygons.gpkg'

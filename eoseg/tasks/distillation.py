@@ -62,13 +62,17 @@ class Distillation(Task):
         # among the parameters.
         self._teacher: list[Teacher] = []
         if self.teacher_arguments is not None:
-            arguments = dict(self.teacher_arguments)
+            arguments = {'rgb': self._first_bands(), **self.teacher_arguments}
             if arguments.get('weights'):
                 arguments['weights'] = Path(arguments['weights'])
             teacher = Teacher(**arguments)
             self._teacher.append(teacher)
             self.network |= {'dim': teacher.dim, 'patch_size': teacher.patch_size}
         super().configure_models()
+
+    def _first_bands(self) -> tuple[int, int, int]:
+        """The first three bands as red, green and blue; a lone one as grey."""
+        return (0, 1, 2) if self.inputs.in_channels >= 3 else (0, 0, 0)
 
     def configure_losses(self) -> None:
         """Distance of the student's features from the teacher's."""
