@@ -3,6 +3,10 @@
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import geopandas as gpd
@@ -528,3 +532,22 @@ def test_a_checkpoint_is_not_scored_on_other_classes(
     best = run / 'checkpoints' / 'best.ckpt'
     assert main([*words, '--ckpt_path', str(best)]) == 1
     assert 'trained on the classes dark, bright' in capsys.readouterr().err
+
+
+def test_killed_and_started_again_the_pixels_are_the_same(
+    root: Path, maps: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / 'out'
+    words = ['predict', str(root / 'images'), str(checkpoint), '--out', str(out)]
+    words += ['--probabilities', '--overlap', '8']
+    process = subprocess.Popen([sys.executable, '-m', 'eoseg', *words])
+    while process.poll() is None and not any(out.glob('.*.part*')):
+        time.sleep(0.0005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL  # in the middle of a map, not after it
+    assert len(list(out.glob('*_classes.tif'))) < 6
+    assert main(words) == 0
+    assert not any(out.glob('.*.part*'))
+    for path in maps.glob('*.tif'):
+        with rasterio.open(path) as whole, rasterio.open(out / path.name) as again:
+            np.testing.assert_array_equal(again.read(), whole.read())

@@ -63,6 +63,14 @@ def assemble(
     return classes, confidence, source
 
 
+def two_zones(folder: Path) -> list[MapSource]:
+    """One field, seen by scenes in two UTM zones."""
+    return [
+        probabilities(folder / 'west.tif', WEST),
+        probabilities(folder / 'east.tif', EAST),
+    ]
+
+
 def test_one_map_on_its_own_grid_comes_back(tmp_path: Path) -> None:
     source = probabilities(tmp_path / 'a.tif', WEST)
     classes, confidence, index = assemble([source], WEST)
@@ -74,10 +82,7 @@ def test_one_map_on_its_own_grid_comes_back(tmp_path: Path) -> None:
 
 
 def test_two_zones_show_one_field_without_a_seam(tmp_path: Path) -> None:
-    sources = [
-        probabilities(tmp_path / 'west.tif', WEST),
-        probabilities(tmp_path / 'east.tif', EAST),
-    ]
+    sources = two_zones(tmp_path)
     target = target_grid([WEST, EAST])
     classes, confidence, index = assemble(sources, target)
     covered = classes != 255
@@ -88,10 +93,7 @@ def test_two_zones_show_one_field_without_a_seam(tmp_path: Path) -> None:
 
 
 def test_the_mosaic_covers_what_the_scenes_cover(tmp_path: Path) -> None:
-    sources = [
-        probabilities(tmp_path / 'west.tif', WEST),
-        probabilities(tmp_path / 'east.tif', EAST),
-    ]
+    sources = two_zones(tmp_path)
     target = target_grid([WEST, EAST])
     classes, _, index = assemble(sources, target)
     np.testing.assert_array_equal(classes == 255, index == -1)
@@ -164,10 +166,7 @@ def test_the_user_may_choose_crs_and_resolution() -> None:
 
 @pytest.mark.parametrize('size', [16, 50, 512])
 def test_blocks_do_not_show(tmp_path: Path, size: int) -> None:
-    sources = [
-        probabilities(tmp_path / 'west.tif', WEST),
-        probabilities(tmp_path / 'east.tif', EAST),
-    ]
+    sources = two_zones(tmp_path)
     target = target_grid([WEST, EAST])
     whole, sure, _ = assemble(sources, target, size=4096)
     classes, confidence, _ = assemble(sources, target, size=size)
