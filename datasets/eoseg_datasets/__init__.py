@@ -7,11 +7,14 @@ if TYPE_CHECKING:
     from .compat import stack_samples
     from .samplers import GridSceneSampler, RandomSceneSampler
     from .scene import ScenePatch
+    from .scene_dataset import NonGeoScenes, SceneDataset
     from .scene_folder import SceneFolder
 
 __all__ = [
     'GridSceneSampler',
+    'NonGeoScenes',
     'RandomSceneSampler',
+    'SceneDataset',
     'SceneFolder',
     'ScenePatch',
     'stack_samples',
@@ -19,7 +22,9 @@ __all__ = [
 
 _MODULES = {
     'GridSceneSampler': 'samplers',
+    'NonGeoScenes': 'scene_dataset',
     'RandomSceneSampler': 'samplers',
+    'SceneDataset': 'scene_dataset',
     'SceneFolder': 'scene_folder',
     'ScenePatch': 'scene',
     'stack_samples': 'compat',

@@ -1,7 +1,7 @@
 """Labels of scenes: rasters with a value per class, or polygons."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,26 +55,33 @@ class Labels(Protocol):
 class RasterLabels:
     """Labels in a raster, one value per class."""
 
-    def __init__(self, path: Path, classes: Classes) -> None:
+    def __init__(
+        self, path: Path, classes: Classes, meaning: Mapping[int, int] | None = None
+    ) -> None:
         """Initialize a new RasterLabels instance.
 
         Args:
             path: Raster whose first band holds the labels.
             classes: What the values mean.
+            meaning: Class index of each value, 255 for no label, where several values
+                are of one class. By default as *classes* says.
         """
         self.path = path
         self.classes = classes
+        named = {value: index for index, value in enumerate(classes.values)}
+        self._meaning = {IGNORE_INDEX: IGNORE_INDEX} | dict(meaning or named)
 
     def read(self, grid: Grid, window: Window) -> NDArray[np.uint8]:
         """Classes in a window, as :class:`Labels` says.
 
         Raises:
-            ValueError: If the raster lies nowhere and differs from the scene in size.
+            ValueError: If the raster lies nowhere and differs from the scene in size,
+                or if a value is of no class.
         """
         source, target = grid_of(handle(self.path)), grid.crop(window)
         if source.crs is None and source.shape == grid.shape:
             # A label that lies nowhere is taken pixel by pixel.
-            return self._stored(window)
+            return self._classes_in(window)
         if source.crs is None or grid.crs is None:
             raise ValueError(
                 f'{self.path} has {source.width} x {source.height} pixels and no CRS, '
@@ -82,22 +89,44 @@ class RasterLabels:
             )
         aligned = aligned_window(source, target)
         if aligned is not None and _contains(source, aligned):
-            return self._stored(aligned)
+            return self._classes_in(aligned)
         near = source_window(source, target)
         if not (near.width and near.height):
             return np.full(target.shape, IGNORE_INDEX, np.uint8)
-        return warp_labels(self._stored(near), IGNORE_INDEX, source.crop(near), target)
+        return warp_labels(
+            self._classes_in(near), IGNORE_INDEX, source.crop(near), target
+        )
 
-    def _stored(self, window: Window) -> NDArray[np.uint8]:
+    def _classes_in(self, window: Window) -> NDArray[np.uint8]:
         """Classes in a window of the grid of the labels."""
         source = handle(self.path)
-        stored, nodata = source.read(1, window=window), source.nodata
-        result = np.full(stored.shape, IGNORE_INDEX, np.uint8)
-        for index, value in enumerate(self.classes.values):
-            result[stored == value] = index
-        if nodata is not None:
-            result[stored == nodata] = IGNORE_INDEX
-        return result
+        stored = source.read(1, window=window)
+        nodata = {} if source.nodata is None else {source.nodata: IGNORE_INDEX}
+        return decoded(stored, self._meaning | nodata, self.path)
+
+
+class ColorLabels(RasterLabels):
+    """Labels in a picture, one colour per class."""
+
+    def __init__(
+        self,
+        path: Path,
+        classes: Classes,
+        meaning: Mapping[tuple[int, int, int], int],
+    ) -> None:
+        """Initialize a new ColorLabels instance.
+
+        Args:
+            path: Raster whose first three bands are red, green and blue.
+            classes: Names of the classes.
+            meaning: Class index of each colour, 255 for no label.
+        """
+        super().__init__(path, classes)
+        self._meaning = {_packed(*color): index for color, index in meaning.items()}
+
+    def _classes_in(self, window: Window) -> NDArray[np.uint8]:
+        red, green, blue = handle(self.path).read([1, 2, 3], window=window)
+        return decoded(_packed(red, green, blue), self._meaning, self.path)
 
 
 class VectorLabels:
@@ -243,6 +272,38 @@ def find_classes(paths: Iterable[Path], field: str | None = None) -> Classes:
     return (
         _classes_of_polygons(vectors, field) if vectors else _classes_of_rasters(paths)
     )
+
+
+def decoded(
+    stored: NDArray[np.generic], meaning: Mapping[int, int], path: Path
+) -> NDArray[np.uint8]:
+    """Class indices in place of stored values.
+
+    Args:
+        stored: Values, of any shape.
+        meaning: Class index of each value, 255 for no label.
+        path: Where they were read, for the message.
+
+    Raises:
+        ValueError: If a value is not in *meaning*.
+    """
+    values = np.array(sorted(meaning))
+    indices = np.array([meaning[value] for value in sorted(meaning)], np.uint8)
+    position = np.searchsorted(values, stored).clip(max=len(values) - 1)
+    unknown = values[position] != stored
+    if unknown.any():
+        found = ', '.join(map(str, np.unique(stored[unknown])[:5]))
+        raise ValueError(
+            f'{path} has the value {found}, which is of no class; known are '
+            f'{", ".join(f"{value:g}" for value in values)}. Name it in classes.csv, or '
+            f'set its pixels to {IGNORE_INDEX} (no label)'
+        )
+    return np.asarray(indices[position])
+
+
+def _packed(red: Any, green: Any, blue: Any) -> Any:
+    """A colour, or arrays of them, as one number."""
+    return (np.int32(red) << 16) + (np.int32(green) << 8) + np.int32(blue)
 
 
 def _contains(grid: Grid, window: Window) -> bool:

@@ -2,53 +2,25 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import pyproj
-import torch
-from affine import Affine
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from pyproj import Transformer
 from rasterio.crs import CRS
-from rasterio.windows import Window
-from shapely import Polygon, box
-from torch import Tensor
-from torchgeo.datasets import DatasetNotFoundError, GeoDataset
+from rasterio.enums import Resampling
+from torchgeo.datasets import DatasetNotFoundError
 
-from .classes import IGNORE_INDEX, Classes
-from .compat import place_of
-from .grid import Grid
+from .classes import Classes
 from .inventory import Inventory, Rejected, find_scenes
 from .labels import Labels, find_classes, is_label, is_vector, open_labels
-from .scene import Scene, ScenePatch
-from .warp import aligned_window, source_window, warp_labels, warp_values
-
-#: Pictures without georeference lie side by side in a plane that is nowhere on Earth.
-NOWHERE = CRS.from_wkt(
-    'LOCAL_CS["Pictures without georeference",UNIT["metre",1],'
-    'AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
-)
-
-#: Shortest time there is between two timestamps of pandas.
-ONE_TICK = pd.Timedelta(1, 'us')
-
-#: Pixels between two pictures of that plane.
-GAP = 64
+from .scene import Scene
+from .scene_dataset import SceneDataset
 
 #: Folders that labels are looked for in, the first that there is.
 _LABEL_FOLDERS = ('labels', 'masks')
 
 
-class SceneFolder(GeoDataset):
+class SceneFolder(SceneDataset):
     """Any folder of scenes, with raster or polygon labels if there are some.
 
     Dataset features:
@@ -72,11 +44,7 @@ class SceneFolder(GeoDataset):
        │   └── b.gpkg
        └── classes.csv        (optional) value,name,color
 
-    A sample has the keys ``image`` (float32, of shape (C, H, W)), ``valid`` (bool, of
-    shape (H, W)), with labels ``mask`` (int64, of shape (H, W), 255 = no label) and
-    those by which TorchGeo says where it lies. These are not exact in every version;
-    ours are: ``scene`` (position in :attr:`scenes`) and ``scene_transform`` (float64,
-    the six numbers of an affine transform), see :meth:`grid_of`.
+    A sample is as :class:`SceneDataset` says.
     """
 
     def __init__(
@@ -88,59 +56,53 @@ class SceneFolder(GeoDataset):
         class_field: str | None = None,
         class_names: Sequence[str] | None = None,
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        resampling: Resampling = Resampling.bilinear,
     ) -> None:
         """Initialize a new SceneFolder instance.
 
         Args:
             root: Folder of scenes.
-            crs: Warp everything to this coordinate reference system (images bilinear,
-                masks nearest) instead of reading each scene in its own.
+            crs: Warp everything to this coordinate reference system instead of reading
+                each scene in its own. Masks are warped to the nearest pixel.
             res: Pixel size in units of *crs*; that of the first scene by default.
             bands: Names of the bands to read; all of them by default.
             class_field: Column with the class of polygon labels.
             class_names: Names of the classes in the order of their values, where the
                 folder has no ``classes.csv``.
             transforms: Function applied to each sample.
+            resampling: How images are warped, bilinear or cubic.
 
         Raises:
             DatasetNotFoundError: If there is no scene in *root*.
             ValueError: If no scene has all *bands*.
         """
         self.paths = self.root = Path(root)
-        self.transforms = transforms
         self.class_field = class_field
         self.class_names = class_names
         inventory = _inventory(self.root)
         if not inventory.scenes:
             raise _no_scenes(self, inventory)
         scenes, refused = _alike(inventory.scenes, bands)
-        scenes, lost = _place(scenes)
+        scenes, lost = _somewhere(scenes)
         label_paths = _label_paths(self.root, scenes)
-        #: Scenes that samples are read from.
-        self.scenes = scenes
         #: Every other file, and why it is not used.
         self.rejected = (*inventory.rejected, *refused, *lost)
         #: File of labels of each scene, None for those without.
         self.label_paths = [label_paths.get(scene.name) for scene in scenes]
-        first = _most_common_grid(scenes)
-        self.index = _index(scenes, first.crs)
-        self._res = first.res
-        self._warps = False
-        if crs is not None or res is not None:
-            self._warp_to(crs or first.crs, res)
+        super().__init__(scenes, (), None, crs, res, resampling, transforms)
 
     @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the bands, in the order of the channels."""
-        return self.scenes[0].band_names
-
-    @cached_property
     def classes(self) -> Classes | None:
         """Classes of the labels: those of ``classes.csv``, else those that occur.
 
         Raises:
             ValueError: If the labels cannot be read as classes.
         """
+        return self._found_classes
+
+    @cached_property
+    def _found_classes(self) -> Classes | None:
+        # On first use, as all labels have to be read for it.
         files = sorted({path for path in self.label_paths if path})
         table = self.root / 'classes.csv'
         if table.is_file():
@@ -151,149 +113,17 @@ class SceneFolder(GeoDataset):
         return found if self.class_names is None else found.renamed(self.class_names)
 
     @property
-    def crs(self) -> pyproj.CRS:
-        """CRS of the index and of the queries."""
-        crs: pyproj.CRS = self.index.crs
-        return crs
+    def labelled(self) -> list[int]:
+        """Positions of the scenes that have labels."""
+        return [i for i, path in enumerate(self.label_paths) if path]
 
-    @crs.setter
-    def crs(self, new_crs: pyproj.CRS) -> None:
-        # Called by TorchGeo's `&`, which needs one grid for both its datasets.
-        self._warp_to(CRS.from_user_input(new_crs), None)
-
-    def _warp_to(self, crs: CRS, res: float | tuple[float, float] | None) -> None:
-        self._warps = True
-        if pyproj.CRS.from_user_input(crs) != self.index.crs:
-            self.index = self.index.to_crs(pyproj.CRS.from_user_input(crs))
-        if res is not None:
-            self._res = (res, res) if isinstance(res, int | float) else res
-
-    def __getitem__(self, query: Any) -> dict[str, Any]:
-        """Read a sample.
+    def labels_of(self, scene: int) -> Labels | None:
+        """Labels of a scene, None if it has none.
 
         Args:
-            query: ``[xmin:xmax:xres, ymin:ymax:yres, tmin:tmax]`` in units of
-                :attr:`crs`, or a :class:`ScenePatch`. Unless a CRS was asked for, a
-                patch of the same size around the same centre is read from the grid of
-                the scene that covers most of it; other scenes fill what it lacks. Of
-                a :class:`ScenePatch` only the fresh part has labels.
-
-        Returns:
-            A sample as the class describes it.
-
-        Raises:
-            IndexError: If no scene touches *query*.
+            scene: Its position in :attr:`scenes`.
         """
-        if isinstance(query, ScenePatch):
-            grid = self.scenes[query.scene].grid.crop(query.window)
-            sample = self._sample([query.scene], grid)
-            if 'mask' in sample and query.fresh is not None:
-                sample['mask'][~_inside(query.fresh, query.window)] = IGNORE_INDEX
-        else:
-            sample = self._sample(*self._resolve(self._disambiguate_slice(query)))
-        return self.transforms(sample) if self.transforms else sample
-
-    def grid_of(self, sample: dict[str, Any]) -> Grid:
-        """Where the pixels of a sample lie, in double precision."""
-        scene = self.scenes[int(sample['scene'][0])]
-        crs = CRS.from_user_input(self.crs) if self._warps else scene.grid.crs
-        height, width = sample['valid'].shape
-        return Grid(crs, Affine(*sample['scene_transform'][:6].tolist()), width, height)
-
-    def _resolve(self, query: tuple[slice, slice, slice]) -> tuple[list[int], Grid]:
-        """Scenes that a query touches, the one that covers most first, and its grid."""
-        x, y, t = query
-        asked = box(x.start, y.start, x.stop, y.stop)
-        near = self.index[
-            self.index.index.overlaps(pd.Interval(t.start, t.stop, 'both'))
-        ]
-        near = near[near.intersects(asked)]
-        if near.empty:
-            raise IndexError(
-                f'query {query} touches no scene; bounds are {self.bounds}'
-            )
-        cover = near.intersection(asked).area.to_numpy()
-        scenes = near['scene'].iloc[np.argsort(-cover, kind='stable')].tolist()
-        height, width = (
-            round((y.stop - y.start) / y.step),
-            round((x.stop - x.start) / x.step),
-        )
-        if self._warps:
-            transform = Affine(x.step, 0, x.start, 0, -y.step, y.stop)
-            return scenes, Grid(CRS.from_user_input(self.crs), transform, width, height)
-        native = self.scenes[scenes[0]].grid
-        centre = (x.start + x.stop) / 2, (y.start + y.stop) / 2
-        if (native_crs := pyproj.CRS.from_user_input(native.crs)) != self.crs:
-            to_native = Transformer.from_crs(self.crs, native_crs, always_xy=True)
-            centre = to_native.transform(*centre)
-        col, row = ~native.transform @ centre
-        window = Window(round(col - width / 2), round(row - height / 2), width, height)
-        return scenes, native.crop(window)
-
-    def _sample(self, scenes: Sequence[int], grid: Grid) -> dict[str, Any]:
-        image = np.zeros((len(self.bands), *grid.shape), np.float32)
-        mask = np.full(grid.shape, IGNORE_INDEX, np.uint8)
-        valid = np.zeros(grid.shape, np.bool_)
-        for i in scenes:
-            values, labels, there = self._read(i, grid)
-            new = there & ~valid
-            image[:, new], mask[new] = values[:, new], labels[new]
-            valid |= there
-            if valid.all():
-                break
-        sample: dict[str, Any] = {
-            'image': torch.from_numpy(image),
-            'valid': torch.from_numpy(valid),
-            'scene': torch.tensor(scenes[:1]),
-            'scene_transform': torch.tensor(grid.transform[:6], dtype=torch.float64),
-        }
-        query = _as_query(grid, self.bounds[2])
-        sample |= place_of(self, query, pyproj.CRS.from_user_input(grid.crs))
-        if self.classes is not None:
-            sample['mask'] = torch.from_numpy(mask.astype(np.int64))
-        return sample
-
-    def _read(
-        self, i: int, grid: Grid
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
-        """Values, classes and validity of a scene on a grid."""
-        scene = self.scenes[i]
-        if (window := aligned_window(scene.grid, grid)) is not None:
-            image, valid = scene.read(window)
-            return image, self._labels_in(i, window, valid), valid
-        window = source_window(scene.grid, grid)
-        if not (window.width and window.height):
-            nothing = np.full(grid.shape, IGNORE_INDEX, np.uint8)
-            shape = (len(self.bands), *grid.shape)
-            return np.zeros(shape, np.float32), nothing, nothing < IGNORE_INDEX
-        image, valid = scene.read(window)
-        source = scene.grid.crop(window)
-        total, weight = warp_values(image, valid.astype(np.float32), source, grid)
-        labels = warp_labels(
-            self._labels_in(i, window, valid), IGNORE_INDEX, source, grid
-        )
-        # Half the weight: a pixel counts as valid if most of what it is made of is.
-        mean = (total / np.maximum(weight, 1e-6)).astype(np.float32)
-        return mean, labels, weight >= 0.5
-
-    def _labels_in(
-        self, i: int, window: Window, valid: NDArray[np.bool_]
-    ) -> NDArray[np.uint8]:
-        """Classes in a window, 255 outside the scene and where it is not valid."""
-        result = np.full(valid.shape, IGNORE_INDEX, np.uint8)
-        source = self._labels(i)
-        grid = self.scenes[i].grid
-        top, left = max(-int(window.row_off), 0), max(-int(window.col_off), 0)
-        whole = Window(0, 0, grid.width, grid.height)
-        if source is not None and valid.any():
-            inside = window.intersection(whole)
-            labels = source.read(grid, inside)
-            result[top : top + labels.shape[0], left : left + labels.shape[1]] = labels
-        result[~valid] = IGNORE_INDEX
-        return result
-
-    def _labels(self, i: int) -> Labels | None:
-        path = self.label_paths[i]
+        path = self.label_paths[scene]
         if path is None or self.classes is None:
             return None
         if path not in self._open_labels:
@@ -304,57 +134,11 @@ class SceneFolder(GeoDataset):
     def _open_labels(self) -> dict[Path, Labels]:
         return {}
 
-    def plot(
-        self,
-        sample: dict[str, Any],
-        show_titles: bool = True,
-        suptitle: str | None = None,
-    ) -> Figure:
-        """Plot a sample.
-
-        Args:
-            sample: A sample of :meth:`__getitem__`, with ``prediction`` if there is one.
-            show_titles: Whether to show a title above each panel.
-            suptitle: Title of the figure.
-
-        Returns:
-            A figure with image, mask and prediction, as far as they are there.
-        """
-        panels = [key for key in ('mask', 'prediction') if key in sample]
-        figure, axes = plt.subplots(1, 1 + len(panels), squeeze=False, layout='tight')
-        axes[0, 0].imshow(_picture(sample['image'], sample['valid']))
-        for axis, key in zip(axes[0, 1:], panels, strict=True):
-            classes = self.classes or Classes.named(['0', '1'])
-            labels = np.ma.masked_equal(sample[key].numpy(), IGNORE_INDEX)
-            axis.imshow(
-                labels,
-                cmap=ListedColormap(classes.legend.colors),
-                vmin=-0.5,
-                vmax=len(classes) - 0.5,
-                interpolation='nearest',
-            )
-        for axis, title in zip(axes[0], ('image', *panels), strict=True):
-            axis.axis('off')
-            if show_titles:
-                axis.set_title(title.capitalize())
-        if suptitle:
-            figure.suptitle(suptitle)
-        return figure
-
 
 def _inventory(root: Path) -> Inventory:
     if (root / 'images').is_dir():
         return find_scenes(root / 'images')
     return find_scenes(root, ignore=_LABEL_FOLDERS)
-
-
-def _inside(part: Window, window: Window) -> Tensor:
-    """Which pixels of a window lie in a part of it."""
-    result = torch.zeros(int(window.height), int(window.width), dtype=torch.bool)
-    top, left = int(part.row_off - window.row_off), int(part.col_off - window.col_off)
-    bottom, right = top + int(part.height), left + int(part.width)
-    result[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
-    return result
 
 
 def _no_scenes(dataset: SceneFolder, inventory: Inventory) -> Exception:
@@ -388,25 +172,16 @@ def _alike(
     return tuple(alike), refused
 
 
-def _place(scenes: Sequence[Scene]) -> tuple[tuple[Scene, ...], list[Rejected]]:
-    """Give pictures that lie nowhere a place, if none of the scenes has one."""
+def _somewhere(
+    scenes: Sequence[Scene],
+) -> tuple[tuple[Scene, ...], list[Rejected]]:
+    """Scenes without a CRS are left out, unless no scene has one."""
     somewhere = tuple(scene for scene in scenes if scene.crs is not None)
-    if somewhere:
-        lost = [scene for scene in scenes if scene.crs is None]
-        reason = (
-            'it has no CRS but other scenes have; assign one with rio edit-info --crs'
-        )
-        return somewhere, [Rejected(scene.path, 'skipped', reason) for scene in lost]
-    cell = GAP + max(max(scene.grid.shape) for scene in scenes)
-    columns = int(np.ceil(np.sqrt(len(scenes))))
-    placed = []
-    for i, scene in enumerate(scenes):
-        row, col = divmod(i, columns)
-        transform = Affine(1, 0, col * cell, 0, -1, -row * cell)
-        placed.append(
-            replace(scene, grid=replace(scene.grid, crs=NOWHERE, transform=transform))
-        )
-    return tuple(placed), []
+    if not somewhere:
+        return tuple(scenes), []
+    reason = 'it has no CRS but other scenes have; assign one with rio edit-info --crs'
+    lost = [scene for scene in scenes if scene.crs is None]
+    return somewhere, [Rejected(scene.path, 'skipped', reason) for scene in lost]
 
 
 def _label_paths(root: Path, scenes: Sequence[Scene]) -> dict[str, Path]:
@@ -438,54 +213,3 @@ def _label_paths(root: Path, scenes: Sequence[Scene]) -> dict[str, Path]:
     if not found and len(files) == 1 and is_vector(files[0]):
         return {scene.name: files[0] for scene in scenes}
     return found
-
-
-def _most_common_grid(scenes: Sequence[Scene]) -> Grid:
-    crs = Counter(scene.grid.crs for scene in scenes).most_common(1)[0][0]
-    return next(scene.grid for scene in scenes if scene.grid.crs == crs)
-
-
-def _index(scenes: Sequence[Scene], crs: CRS) -> gpd.GeoDataFrame:
-    """Footprints and times, as TorchGeo's datasets have them."""
-    frames = [
-        gpd.GeoSeries(
-            [Polygon(scene.grid.corners)], crs=pyproj.CRS.from_user_input(scene.crs)
-        )
-        for scene in scenes
-    ]
-    target = pyproj.CRS.from_user_input(crs)
-    times = [
-        # The whole day, as TorchGeo has it: an instant meets no other interval.
-        (
-            pd.Timestamp(scene.acquired).floor('D'),
-            pd.Timestamp(scene.acquired).floor('D') + pd.Timedelta('1D') - ONE_TICK,
-        )
-        if scene.acquired
-        else (pd.Timestamp.min, pd.Timestamp.max)
-        for scene in scenes
-    ]
-    return gpd.GeoDataFrame(
-        {
-            'filepath': [str(scene.path) for scene in scenes],
-            'scene': range(len(scenes)),
-        },
-        geometry=[frame.to_crs(target).iloc[0] for frame in frames],
-        index=pd.IntervalIndex.from_tuples(times, closed='both', name='datetime'),
-        crs=target,
-    )
-
-
-def _as_query(grid: Grid, time: slice) -> tuple[slice, slice, slice]:
-    left, bottom, right, top = grid.bounds
-    xres, yres = grid.res
-    return slice(left, right, xres), slice(bottom, top, yres), time
-
-
-def _picture(image: Tensor, valid: Tensor) -> NDArray[np.float32]:
-    """First three bands (or one as grey) between the 2nd and 98th percentile."""
-    bands = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
-    shown = bands.numpy().astype(np.float32)
-    inside = shown[:, valid.numpy()] if bool(valid.any()) else shown.reshape(3, -1)
-    low, high = np.percentile(inside, [2, 98], axis=1)
-    scaled = (shown - low[:, None, None]) / np.maximum(high - low, 1e-6)[:, None, None]
-    return np.asarray(scaled.clip(0, 1).transpose(1, 2, 0), np.float32)

@@ -68,14 +68,16 @@ def warp_values(
     weights: NDArray[np.float32],
     source: Grid,
     target: Grid,
+    resampling: Resampling = Resampling.bilinear,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Warp values by bilinear interpolation, so that pixels without weight do not bleed.
+    """Warp values times their weights, so that pixels without weight do not bleed.
 
     Args:
         values: Of shape (C, H, W), on *source*.
         weights: Of shape (H, W), not negative; 0 where there is no value.
         source: Grid of *values*.
         target: Grid of the result.
+        resampling: Kernel of the interpolation.
 
     Returns:
         Sum of weight x value, of shape (C, h, w), and sum of weights, of shape (h, w).
@@ -90,10 +92,44 @@ def warp_values(
         src_crs=source.crs,
         dst_transform=target.transform,
         dst_crs=target.crs,
-        resampling=Resampling.bilinear,
+        resampling=resampling,
         init_dest_nodata=False,
     )
     return result[:-1], result[-1]
+
+
+def warp_image(
+    image: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    source: Grid,
+    target: Grid,
+    resampling: Resampling = Resampling.bilinear,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Warp an image, so that pixels that are not valid do not bleed.
+
+    Args:
+        image: Of shape (C, H, W), on *source*.
+        valid: Of shape (H, W); what is not valid has no weight.
+        source: Grid of *image*.
+        target: Grid of the result.
+        resampling: Bilinear or cubic. Cubic is used where all pixels that it needs are
+            valid, bilinear around the others.
+
+    Returns:
+        The image, of shape (C, h, w), 0 where it is not valid, and whether most of what
+        a pixel is made of is valid, of shape (h, w).
+    """
+    total, weight = warp_values(image, valid.astype(np.float32), source, target)
+    there = weight >= 0.5
+    result = np.where(there, total / np.maximum(weight, 1e-6), 0).astype(np.float32)
+    if resampling != Resampling.bilinear:
+        total, weight = warp_values(
+            image, valid.astype(np.float32), source, target, resampling
+        )
+        # Weights of a cubic kernel sum to 1 only where none of them is missing.
+        whole = there & (np.abs(weight - 1) < 1e-3)
+        result[:, whole] = total[:, whole]
+    return result, there
 
 
 def warp_labels(

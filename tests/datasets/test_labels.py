@@ -11,7 +11,14 @@ from shapely import box
 from tiny import WriteRaster, ramp
 
 from eoseg_datasets.classes import Classes
-from eoseg_datasets.labels import find_classes, is_label, open_labels, read_polygons
+from eoseg_datasets.labels import (
+    ColorLabels,
+    RasterLabels,
+    find_classes,
+    is_label,
+    open_labels,
+    read_polygons,
+)
 from eoseg_datasets.scene import open_scene
 
 WHOLE = Window(0, 0, 6, 5)
@@ -33,12 +40,38 @@ def expected() -> np.ndarray:
     return mask
 
 
-def test_values_become_classes_and_others_no_label(write_raster: WriteRaster) -> None:
-    stored = np.array([[1, 4, 7], [9, 4, 255]], np.uint8)
+def test_values_become_classes_and_255_is_no_label(write_raster: WriteRaster) -> None:
+    stored = np.array([[1, 4, 7], [255, 4, 255]], np.uint8)
     path = write_raster('mask.tif', stored)
     labels = open_labels(path, Classes.named(['a', 'b', 'c'], [1, 4, 7]))
     grid = open_scene(path).grid
     assert labels.read(grid, Window(0, 0, 3, 2)).tolist() == [[0, 1, 2], [255, 1, 255]]
+
+
+def test_a_value_of_no_class_is_refused_by_name(write_raster: WriteRaster) -> None:
+    path = write_raster('mask.tif', np.array([[1, 4, 9]], np.uint8))
+    labels = open_labels(path, Classes.named(['a', 'b'], [1, 4]))
+    with pytest.raises(ValueError, match=r'mask.tif has the value 9.*1, 4, 255'):
+        labels.read(open_scene(path).grid, Window(0, 0, 3, 1))
+
+
+def test_several_values_may_be_one_class(write_raster: WriteRaster) -> None:
+    path = write_raster('mask.tif', np.array([[0, 64, 128, 192]], np.uint8))
+    meaning = {0: 255, 64: 0, 128: 0, 192: 1}
+    labels = RasterLabels(path, Classes.named(['clear', 'cloud']), meaning)
+    read = labels.read(open_scene(path).grid, Window(0, 0, 4, 1))
+    assert read.tolist() == [[255, 0, 0, 1]]
+
+
+def test_colours_become_classes(write_raster: WriteRaster) -> None:
+    picture = np.array([[[255, 0, 0]], [[255, 0, 255]], [[255, 0, 0]]], np.uint8)
+    path = write_raster('mask.tif', picture)
+    meaning = {(255, 255, 255): 0, (0, 255, 0): 1, (0, 0, 0): 255}
+    labels = ColorLabels(path, Classes.named(['road', 'tree']), meaning)
+    grid = open_scene(path).grid
+    with pytest.raises(ValueError, match='of no class'):
+        ColorLabels(path, labels.classes, {(9, 9, 9): 0}).read(grid, Window(0, 0, 3, 1))
+    assert labels.read(grid, Window(0, 0, 3, 1)).tolist() == [[0, 255, 1]]
 
 
 def test_nodata_of_a_label_is_no_label(write_raster: WriteRaster) -> None:

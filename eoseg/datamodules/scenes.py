@@ -1,0 +1,214 @@
+"""Batches of patches from scenes: what the data modules have in common."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from eoseg_datasets import (
+    GridSceneSampler,
+    RandomSceneSampler,
+    SceneDataset,
+    ScenePatch,
+    stack_samples,
+)
+from eoseg_datasets.classes import Classes
+from eoseg_datasets.scene_dataset import whole_scene
+from eoseg_datasets.splits import split_scenes
+from eoseg_datasets.statistics import band_statistics
+
+from ..compat import GeoDataModule
+from ..inputs import Inputs
+from ..transforms import RandomFlips
+
+log = logging.getLogger(__name__)
+
+#: Length of a degree of latitude in metres, to compare pixels in degrees with others.
+METRES_PER_DEGREE = 111_320
+
+#: Batches of an epoch at least, so that a small folder is not mostly validation.
+LEAST_BATCHES = 16
+
+#: What a part of the data is for.
+Use = Literal['train', 'val', 'test']
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one use of the data reads: regions of the scenes of a data set."""
+
+    dataset: SceneDataset
+    regions: tuple[ScenePatch, ...]
+
+
+class SceneDataModule(GeoDataModule):
+    """Patches of scenes in batches, for training, validation and testing.
+
+    Bands, statistics and classes are read from the data; :attr:`inputs` has them. A data
+    module of some data set says what :attr:`parts` it has.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 8,
+        patch_size: int = 256,
+        length: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        """Initialize a new SceneDataModule instance.
+
+        Args:
+            batch_size: Patches per batch.
+            patch_size: Side of a patch in pixels.
+            length: Patches per training epoch; by default as many as cover the training
+                regions once.
+            num_workers: Processes that read patches; 0 reads in the main one.
+            seed: Chooses the split, where there is a choice, and the patches.
+        """
+        super().__init__(SceneDataset, batch_size, patch_size, length, num_workers)
+        self.size = patch_size
+        self.seed = seed
+        # TorchGeo's samplers give bounds; ours give windows of scenes.
+        self.train_sampler: Any = None
+        self.val_sampler: Any = None
+        self.test_sampler: Any = None
+        self.collate_fn = stack_samples
+        self.train_aug = RandomFlips()
+        self.aug = lambda batch: batch
+
+    @property
+    @abstractmethod
+    def parts(self) -> Mapping[Use, Part]:
+        """What each use of the data reads; without ``test`` there is nothing to test."""
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What a model must know to read these scenes and to name its answer."""
+        train = self.parts['train']
+        scenes, classes = train.dataset.scenes, _classes_of(train.dataset)
+        mean, std = band_statistics(scenes, train.regions, self.size)
+        scale = tuple(band.scale or 1.0 for band in scenes[0].bands)
+        offset = tuple(band.offset or 0.0 for band in scenes[0].bands)
+        return Inputs(
+            bands=train.dataset.bands,
+            mean=tuple(mean.tolist()),
+            std=tuple(std.tolist()),
+            classes=classes.names,
+            colors=classes.legend.colors,
+            patch_size=self.size,
+            res=_metres(train.dataset),
+            values=classes.values,
+            scale=scale if any(value != 1 for value in scale) else (),
+            offset=offset if any(offset) else (),
+        )
+
+    def setup(self, stage: str) -> None:
+        """Set up data sets and samplers.
+
+        Args:
+            stage: 'fit', 'validate' or 'test'.
+
+        Raises:
+            ValueError: If there is nothing to test on.
+        """
+        parts = self.parts
+        log.info(
+            '%s regions',
+            ', '.join(f'{len(part.regions)} {use}' for use, part in parts.items()),
+        )
+        if stage == 'fit':
+            train = parts['train']
+            self.train_dataset = train.dataset
+            self.train_sampler = RandomSceneSampler(
+                train.regions, self.size, self.length or self._length(train), self.seed
+            )
+        if stage in ('fit', 'validate'):
+            self.val_dataset = parts['val'].dataset
+            self.val_sampler = GridSceneSampler(parts['val'].regions, self.size)
+        if stage == 'test':
+            if (test := parts.get('test')) is None:
+                raise ValueError(
+                    'nothing is left to test on; give a test share in split'
+                )
+            self.test_dataset = test.dataset
+            self.test_sampler = GridSceneSampler(test.regions, self.size)
+
+    def _length(self, train: Part) -> int:
+        windows = [region.window for region in train.regions]
+        pixels = sum(int(window.width) * int(window.height) for window in windows)
+        return max(round(pixels / self.size**2), LEAST_BATCHES * self.batch_size)
+
+    def transfer_batch_to_device(
+        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Any]:
+        """Move a batch to a device; where its pixels lie stays behind.
+
+        Geometry is double precision and must not be cast with the images: in half
+        precision a scene moves by kilometres.
+        """
+        pixels = {key: batch[key] for key in ('image', 'mask', 'valid')}
+        # TorchGeo's own deletes keys that differ between its versions.
+        moved: dict[str, Any] = LightningDataModule.transfer_batch_to_device(
+            self, pixels, device, dataloader_idx
+        )
+        return moved
+
+
+def whole(dataset: SceneDataset) -> Part:
+    """All scenes of a data set that have labels.
+
+    Args:
+        dataset: A data set that holds one split.
+    """
+    regions = (whole_scene(dataset.scenes, i) for i in dataset.labelled)
+    return Part(dataset, tuple(regions))
+
+
+def divided(
+    dataset: SceneDataset, patch_size: int, val: float, test: float, seed: int
+) -> dict[Use, Part]:
+    """A data set in parts that do not overlap on the ground, by scene where possible.
+
+    Args:
+        dataset: A data set that holds all scenes.
+        patch_size: Side of a patch in pixels.
+        val: Share for validation.
+        test: Share for testing; may be 0.
+        seed: Chooses which are drawn.
+
+    Raises:
+        ValueError: If the scenes cannot be divided.
+    """
+    split = split_scenes(
+        dataset.scenes, dataset.labelled, patch_size, val, test, seed=seed
+    )
+    log.info('split %s', split.rule)
+    regions: dict[Use, tuple[ScenePatch, ...]] = {
+        'train': split.train,
+        'val': split.val,
+        'test': split.test,
+    }
+    return {use: Part(dataset, part) for use, part in regions.items() if part}
+
+
+def _classes_of(dataset: SceneDataset) -> Classes:
+    if dataset.classes is None:
+        raise ValueError(
+            f'{type(dataset).__name__} has no labels here; training needs some'
+        )
+    return dataset.classes
+
+
+def _metres(dataset: SceneDataset) -> float | None:
+    """Pixel size in metres; None for pictures that lie nowhere."""
+    if dataset.crs.is_engineering:
+        return None
+    unit: float = dataset.crs.axis_info[0].unit_conversion_factor
+    factor = METRES_PER_DEGREE if dataset.crs.is_geographic else unit
+    return dataset.res[0] * factor
