@@ -2,9 +2,18 @@
 
 from .backbone import Backbone
 from .factory import MODELS, create_model
-from .heads import FCNHead, MultiLevelNeck, PyramidPooling, UPerHead
-from .ktda import KTDA, FeatureAlignment, FeatureModulation, KTDAOutput
+from .heads import (
+    AuxiliaryHeads,
+    FCNHead,
+    MultiLevelNeck,
+    PyramidPooling,
+    SegFormerHead,
+    UPerHead,
+)
+from .ktda import KTDA, FeatureAlignment, KTDAOutput
+from .modulation import FeatureModulation
 from .teacher import Teacher
+from .teacher_cache import CachedTeacher
 from .unet import UNet
 from .weights import (
     find_weights,
@@ -16,13 +25,16 @@ from .weights import (
 __all__ = (
     'KTDA',
     'MODELS',
+    'AuxiliaryHeads',
     'Backbone',
+    'CachedTeacher',
     'FCNHead',
     'FeatureAlignment',
     'FeatureModulation',
     'KTDAOutput',
     'MultiLevelNeck',
     'PyramidPooling',
+    'SegFormerHead',
     'Teacher',
     'UNet',
     'UPerHead',

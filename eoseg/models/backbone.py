@@ -1,7 +1,8 @@
 """Convolutional networks of timm as pyramids of feature maps."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import timm
 from timm.layers.norm import LayerNorm2d
@@ -11,7 +12,6 @@ from .weights import load_pretrained
 
 #: Pixels of the image per cell of each map, finest first.
 STRIDES = (4, 8, 16, 32)
-
 
 #: Share of a batch in the running statistics of BatchNorm. Networks ported from
 #: TensorFlow have 0.01, made for a million steps: after the hundred of a small folder
@@ -23,7 +23,8 @@ class Backbone(nn.Module):
     """Four feature maps of an image, with strides 4, 8, 16 and 32.
 
     Each map passes a layer norm of its own over the channels, as in the ConvNeXt of
-    mmpretrain: networks differ by orders of magnitude in the scale of their maps.
+    mmpretrain: networks differ by orders of magnitude in the scale of their maps. The
+    last norm begins with the weights that a file of ConvNeXt has for it.
 
     Attributes:
         channels: Channels of each map, finest first.
@@ -69,8 +70,6 @@ class Backbone(nn.Module):
         self._levels = _pyramid_levels(name, self.network)
         channels = _feature_info(self.network).channels()
         self.channels: list[int] = [channels[level] for level in self._levels]
-        if weights is not None:
-            load_pretrained(self.network, weights, in_channels)
         for module in self.network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = MOMENTUM
@@ -78,6 +77,35 @@ class Backbone(nn.Module):
             LayerNorm2d(channels, eps=1e-6) if norm else nn.Identity()
             for channels in self.channels
         )
+        self._frozen = False
+        if weights is not None:
+            spare = load_pretrained(self.network, weights, in_channels)
+            if norm:
+                _load_norm(self.norms[-1], spare)
+
+    def freeze(self) -> Self:
+        """Keep the network as it is; the norms after it go on learning.
+
+        Returns:
+            Itself.
+        """
+        self._frozen = True
+        self.network.requires_grad_(False)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Change between training and evaluation; a frozen network only evaluates.
+
+        Args:
+            mode: Whether to train.
+
+        Returns:
+            Itself.
+        """
+        super().train(mode)
+        if self._frozen:
+            self.network.eval()
+        return self
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the feature maps.
@@ -102,6 +130,13 @@ class Backbone(nn.Module):
             norm(maps[level])
             for norm, level in zip(self.norms, self._levels, strict=True)
         ]
+
+
+def _load_norm(norm: nn.Module, spare: Mapping[str, Tensor]) -> None:
+    """Weights of the norm before the classifier, where a file of ConvNeXt has them."""
+    if 'head.norm.weight' in spare:
+        parts = {part: spare[f'head.norm.{part}'] for part in ('weight', 'bias')}
+        norm.load_state_dict(parts)
 
 
 def _pyramid_levels(name: str, network: nn.Module) -> list[int]:

@@ -1,6 +1,7 @@
-"""From feature maps to logits: neck, UPer head and FCN head."""
+"""From feature maps to logits: neck and heads."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -154,9 +155,7 @@ class UPerHead(nn.Module):
         context = self.bottleneck(self.pooling(coarsest))
         levels = self._top_down(finer, context)
         smooth = [o(level) for o, level in zip(self.output, levels, strict=True)]
-        size = levels[0].shape[-2:]
-        fused = torch.cat([resize(level, size) for level in [*smooth, context]], dim=1)
-        logits: Tensor = self.classifier(self.fusion(fused))
+        logits: Tensor = self.classifier(self.fusion(_stacked([*smooth, context])))
         return logits
 
     def _top_down(self, finer: Sequence[Tensor], context: Tensor) -> list[Tensor]:
@@ -166,6 +165,53 @@ class UPerHead(nn.Module):
             above = lateral(feature) + resize(above, feature.shape[-2:])
             levels.insert(0, above)
         return levels
+
+
+class SegFormerHead(nn.Module):
+    """Logits from a pyramid of feature maps, by layers of one cell alone.
+
+    If you use this module in your research, please cite the following paper:
+
+    * https://arxiv.org/abs/2105.15203
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        channels: int = 256,
+        dropout: float = 0.1,
+    ) -> None:
+        """Initialize a new SegFormerHead instance.
+
+        Args:
+            in_channels: Channels of each map, finest first.
+            num_classes: Number of classes, K.
+            channels: Channels inside of the head.
+            dropout: Rate at which channels are dropped before the last layer.
+        """
+        super().__init__()
+        self.lateral = nn.ModuleList(
+            conv_norm_relu(c, channels, 1) for c in in_channels
+        )
+        self.fusion = conv_norm_relu(channels * len(in_channels), channels, 1)
+        self.classifier = _classifier(channels, num_classes, dropout)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Compute the logits.
+
+        Args:
+            features: Maps of shapes (B, C_i, h_i, w_i), finest first.
+
+        Returns:
+            Logits of shape (B, K, h_0, w_0).
+        """
+        levels = [
+            lateral(feature)
+            for lateral, feature in zip(self.lateral, features, strict=True)
+        ]
+        logits: Tensor = self.classifier(self.fusion(_stacked(levels)))
+        return logits
 
 
 class FCNHead(nn.Module):
@@ -197,6 +243,74 @@ class FCNHead(nn.Module):
         """
         logits: Tensor = self.classifier(self.convolution(feature))
         return logits
+
+
+class AuxiliaryHeads(nn.ModuleList):
+    """Heads on single feature maps, which help to train and do not predict.
+
+    Attributes:
+        source: Which maps they read: those of the ``modulation`` (as published; in the
+            figure of the paper it is the alignment), of the ``neck`` or of the
+            ``alignment``.
+        levels: The maps they read, one head each, counted from 0 as the finest.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        channels: int,
+        dropout: float = 0.1,
+        source: Literal['modulation', 'neck', 'alignment'] = 'modulation',
+        levels: Sequence[int] | None = None,
+    ) -> None:
+        """Initialize a new AuxiliaryHeads instance.
+
+        Args:
+            in_channels: Channels of each map, finest first.
+            num_classes: Number of classes, K.
+            channels: Channels inside of a head.
+            dropout: Rate at which channels are dropped before the last layer.
+            source: See above.
+            levels: See above. By default the third map, as published, or the only one.
+
+        Raises:
+            ValueError: If *source* is none of the above or a level is none of the maps.
+        """
+        if source not in ('modulation', 'neck', 'alignment'):
+            raise ValueError(
+                "source must be 'modulation', 'neck' or 'alignment' (auxiliary heads), "
+                f'got {source!r}'
+            )
+        count = len(in_channels)
+        chosen = [min(2, count - 1)] if levels is None else list(levels)
+        if not chosen or not set(chosen) <= set(range(count)):
+            raise ValueError(
+                f'levels must be numbers from 0 to {count - 1} (auxiliary heads), '
+                f'got {chosen}'
+            )
+        super().__init__(
+            FCNHead(in_channels[level], num_classes, channels, dropout)
+            for level in chosen
+        )
+        self.source = source
+        self.levels = chosen
+
+    def forward(self, features: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """Compute the logits of every head.
+
+        Args:
+            features: Maps of shapes (B, C_i, h_i, w_i), finest first.
+            size: Height and width of the result, H and W.
+
+        Returns:
+            Logits of shape (A B, K, H, W), one head after the other.
+        """
+        logits = [
+            resize(head(features[level]), size)
+            for head, level in zip(self, self.levels, strict=True)
+        ]
+        return torch.cat(logits)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -241,6 +355,11 @@ def conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.
     )
     nn.init.kaiming_normal_(convolution.weight, mode='fan_out', nonlinearity='relu')
     return nn.Sequential(convolution, BatchNorm(out_channels), nn.ReLU(inplace=True))
+
+
+def _stacked(levels: Sequence[Tensor]) -> Tensor:
+    """Maps as channels of one, at the size of the first."""
+    return torch.cat([resize(level, levels[0].shape[-2:]) for level in levels], dim=1)
 
 
 def _classifier(channels: int, num_classes: int, dropout: float) -> nn.Module:

@@ -1,21 +1,21 @@
 """KTDA: knowledge transfer and domain adaptation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from timm.models.vision_transformer import Block
+import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone
-from .heads import FCNHead, MultiLevelNeck, UPerHead, resize
+from .heads import AuxiliaryHeads, MultiLevelNeck, SegFormerHead, UPerHead, resize
+from .modulation import FeatureModulation
 from .teacher import token_grid
+
+_T = TypeVar('_T')
 
 # The neck makes a pyramid of four maps of one size.
 _PYRAMID = (4, 2, 1, 0.5)
-
-# The map that the auxiliary head reads.
-_AUXILIARY_LEVEL = 2
 
 
 class FeatureAlignment(nn.Module):
@@ -61,83 +61,13 @@ class FeatureAlignment(nn.Module):
         ]
 
 
-class FeatureModulation(nn.Module):
-    """Adapt feature maps to the task, each by a stack of blocks of its own.
-
-    Called FMM in the paper. The blocks are those of a vision transformer, with attention
-    over all cells of a map and no position embedding, or pairs of linear layers through
-    a bottleneck, cell by cell and without a residual.
-
-    If you use this module in your research, please cite the following paper:
-
-    * https://arxiv.org/abs/2412.06664
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        levels: int = 4,
-        kind: Literal['vit', 'mlp'] = 'vit',
-        depth: int = 4,
-        heads: int = 8,
-        mlp_ratio: float = 4.0,
-        rank: int = 4,
-    ) -> None:
-        """Initialize a new FeatureModulation instance.
-
-        Args:
-            dim: Channels of every map.
-            levels: Number of maps.
-            kind: Kind of the blocks.
-            depth: Blocks per map.
-            heads: Heads of the attention (``vit``).
-            mlp_ratio: Hidden channels per channel (``vit``).
-            rank: Channels per hidden channel (``mlp``).
-
-        Raises:
-            ValueError: If *kind* is none of the two, or *dim* cannot be divided.
-        """
-        super().__init__()
-        divisor = {'vit': heads, 'mlp': rank}.get(kind)
-        if divisor is None:
-            raise ValueError(f"kind must be 'vit' or 'mlp', got {kind!r}")
-        if dim % divisor:
-            raise ValueError(f'dim must be a multiple of {divisor}, got {dim}')
-
-        def block() -> nn.Module:
-            if kind == 'vit':
-                return Block(dim, heads, mlp_ratio, qkv_bias=True)
-            hidden = dim // rank
-            return nn.Sequential(
-                nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
-            )
-
-        self.levels = nn.ModuleList(
-            nn.Sequential(*(block() for _ in range(depth))) for _ in range(levels)
-        )
-        self.apply(_init_truncated_normal)
-
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Modulate feature maps.
-
-        Args:
-            features: One map per level, of shapes (B, dim, h_i, w_i).
-
-        Returns:
-            As many maps, of the same shapes.
-        """
-        return [
-            _over_cells(level, feature)
-            for level, feature in zip(self.levels, features, strict=True)
-        ]
-
-
 class KTDAOutput(NamedTuple):
     """What a training step of KTDA compares with the mask and with the teacher."""
 
     #: Logits of shape (B, K, H, W).
     logits: Tensor
-    #: Logits of the auxiliary head, of shape (B, K, H, W); None without that head.
+    #: Logits of the A auxiliary heads, of shape (A B, K, H, W), one head after the
+    #: other; None without one.
     auxiliary: Tensor | None
     #: Aligned feature maps, each of shape (B, dim, h, w) on the grid of the teacher.
     aligned: list[Tensor]
@@ -172,18 +102,21 @@ class KTDA(nn.Module):
         drop_path_rate: float = 0.0,
         dim: int = 768,
         patch_size: int = 14,
+        levels: Literal['all', 'last', 'sum'] = 'all',
         align: Literal['teacher', 'student'] = 'teacher',
         neck: bool = True,
         decoder_channels: int | None = None,
-        modulation: Literal['vit', 'mlp', 'none'] = 'vit',
+        modulation: str | Mapping[str, Any] = 'vit',
         modulation_depth: int = 4,
+        head: Literal['uper', 'segformer'] = 'uper',
         head_channels: int = 512,
         dropout: float = 0.1,
-        auxiliary: bool = True,
+        auxiliary: bool | Mapping[str, Any] = True,
     ) -> None:
         """Initialize a new KTDA instance.
 
-        All arguments are plain values, so that a checkpoint can name them.
+        All arguments are plain values, so that a checkpoint can name them. They follow
+        the path of an image through the network.
 
         Args:
             in_channels: Channels of the image.
@@ -193,6 +126,8 @@ class KTDA(nn.Module):
             drop_path_rate: Rate of stochastic depth; 0.4 in the paper's experiments.
             dim: Channels of the teacher's maps.
             patch_size: Pixels per cell of the teacher's maps.
+            levels: Which maps of the backbone go on: ``all`` four, the ``last``, or the
+                ``sum`` of all, once they are aligned.
             align: Grid of the maps that go on to the decoder. ``teacher`` is as
                 published: all of them pass through the coarse grid of the teacher.
                 ``student`` keeps the grid of each level, so that fine detail survives.
@@ -200,45 +135,47 @@ class KTDA(nn.Module):
             neck: False leaves out the neck.
             decoder_channels: Channels of the maps after the neck; *dim* as published.
                 Fewer make the decoder cheaper, about in proportion to their square.
-            modulation: Kind of the blocks of the modulation; ``none`` leaves it out.
-            modulation_depth: Blocks per map.
+            modulation: Kind of the blocks of the modulation, or arguments of
+                :class:`FeatureModulation`, such as ``{kind: pooled, side: 16}``;
+                ``none`` leaves it out.
+            modulation_depth: Blocks per map, where *modulation* does not say it.
+            head: Head that the logits come from.
             head_channels: Channels inside of the head; half as many in the auxiliary one.
-            dropout: Rate at which both heads drop channels before their last layer.
-            auxiliary: False leaves out the auxiliary head, which only training needs.
-                Its parameters are those whose names begin with ``auxiliary.``.
+            dropout: Rate at which the heads drop channels before their last layer.
+            auxiliary: Arguments of :class:`AuxiliaryHeads`, which only training needs:
+                *source* and *levels*. True for the published one, False for none. Their
+                parameters are those whose names begin with ``auxiliary.``.
 
         Raises:
-            ValueError: If *align* or *modulation* is none of the above, or *backbone* is
-                no network of timm with maps of strides 4, 8, 16 and 32.
+            ValueError: If an argument is none of the above, or *backbone* is no network
+                of timm with maps of strides 4, 8, 16 and 32.
             CheckpointError: If *backbone_weights* are those of another network.
         """
         super().__init__()
-        if align not in ('teacher', 'student'):
-            raise ValueError(f"align must be 'teacher' or 'student', got {align!r}")
-        if modulation not in ('vit', 'mlp', 'none'):
+        _check_choice('levels', levels, ('all', 'last', 'sum'))
+        _check_choice('align', align, ('teacher', 'student'))
+        if (levels, align) == ('sum', 'student'):
             raise ValueError(
-                f"modulation must be 'vit', 'mlp' or 'none', got {modulation!r}"
+                "levels='sum' adds up maps of one grid; it needs align='teacher'"
             )
         weights = None if backbone_weights is None else Path(backbone_weights)
-        self.align = align
-        self.patch_size = patch_size
+        self.align, self.levels, self.patch_size = align, levels, patch_size
         self.backbone = Backbone(backbone, in_channels, weights, drop_path_rate)
-        levels = len(self.backbone.channels)
-        self.alignment = FeatureAlignment(self.backbone.channels, dim)
-        scales = _PYRAMID if align == 'teacher' else (1,) * levels
+        self.alignment = FeatureAlignment(self._chosen(self.backbone.channels), dim)
+
+        count = 4 if levels == 'all' else 1
         channels = (decoder_channels or dim) if neck else dim
+        scales = _PYRAMID if (levels, align) == ('all', 'teacher') else (1,) * count
         self.neck = MultiLevelNeck(dim, channels, scales) if neck else nn.Identity()
-        self.modulation = (
-            nn.Identity()
-            if modulation == 'none'
-            else FeatureModulation(channels, levels, modulation, modulation_depth)
-        )
-        self.head = UPerHead([channels] * levels, num_classes, head_channels, dropout)
-        self.auxiliary = (
-            FCNHead(channels, num_classes, head_channels // 2, dropout)
-            if auxiliary
-            else None
-        )
+        self.modulation = _modulation(channels, count, modulation, modulation_depth)
+        self.head = _head(head, [channels] * count, num_classes, head_channels, dropout)
+        self.auxiliary = None
+        if auxiliary is not False:
+            named = {} if auxiliary is True else dict(auxiliary)
+            width = dim if named.get('source') == 'alignment' else channels
+            self.auxiliary = AuxiliaryHeads(
+                [width] * count, num_classes, head_channels // 2, dropout, **named
+            )
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits.
@@ -249,10 +186,10 @@ class KTDA(nn.Module):
         Returns:
             Logits of shape (B, K, H, W).
         """
-        projected = self.alignment(self.backbone(image))
+        maps = self._project(image)
         if self.align == 'teacher':
-            projected = self._on_teacher_grid(projected, image)
-        return resize(self.head(self._decode(projected)), image.shape[-2:])
+            maps = self._on_teacher_grid(maps, image)
+        return resize(self.head(self.modulation(self.neck(maps))), image.shape[-2:])
 
     def forward_train(self, image: Tensor) -> KTDAOutput:
         """Compute what the losses need, in one pass.
@@ -261,36 +198,87 @@ class KTDA(nn.Module):
             image: Images of shape (B, C, H, W).
 
         Returns:
-            Logits, those of the auxiliary head, and the aligned maps.
+            Logits, those of the auxiliary heads, and the aligned maps.
         """
-        projected = self.alignment(self.backbone(image))
+        projected = self._project(image)
         aligned = self._on_teacher_grid(projected, image)
-        features = self._decode(aligned if self.align == 'teacher' else projected)
-        size = image.shape[-2:]
-        auxiliary = (
-            None
-            if self.auxiliary is None
-            else resize(self.auxiliary(features[_AUXILIARY_LEVEL]), size)
-        )
-        return KTDAOutput(resize(self.head(features), size), auxiliary, aligned)
+        maps = aligned if self.align == 'teacher' else projected
+        necked = self.neck(maps)
+        modulated = self.modulation(necked)
+        logits = resize(self.head(modulated), image.shape[-2:])
+        if self.auxiliary is None:
+            return KTDAOutput(logits, None, aligned)
+        sources = {'alignment': maps, 'neck': necked, 'modulation': modulated}
+        auxiliary = self.auxiliary(sources[self.auxiliary.source], image.shape[-2:])
+        return KTDAOutput(logits, auxiliary, aligned)
 
-    def _on_teacher_grid(self, features: list[Tensor], image: Tensor) -> list[Tensor]:
+    def aligned(self, image: Tensor) -> list[Tensor]:
+        """Compute the maps that are compared with the teacher, and nothing else.
+
+        Args:
+            image: Images of shape (B, C, H, W).
+
+        Returns:
+            Maps of shape (B, dim, h, w) on the grid of the teacher.
+        """
+        return self._on_teacher_grid(self._project(image), image)
+
+    def teacher_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """What the aligned maps are compared with.
+
+        Args:
+            maps: Maps of the teacher, shallowest first.
+
+        Returns:
+            All of them, the last or their sum, as *levels* says.
+        """
+        return _merged(self._chosen(maps), self.levels)
+
+    def _project(self, image: Tensor) -> list[Tensor]:
+        projected: list[Tensor] = self.alignment(self._chosen(self.backbone(image)))
+        return projected
+
+    def _chosen(self, levels: Sequence[_T]) -> Sequence[_T]:
+        return levels[-1:] if self.levels == 'last' else levels
+
+    def _on_teacher_grid(self, maps: Sequence[Tensor], image: Tensor) -> list[Tensor]:
         height, width = image.shape[-2:]
         grid = token_grid(height, width, self.patch_size)
-        return [resize(feature, grid) for feature in features]
-
-    def _decode(self, features: list[Tensor]) -> list[Tensor]:
-        modulated: list[Tensor] = self.modulation(self.neck(features))
-        return modulated
+        return _merged([resize(feature, grid) for feature in maps], self.levels)
 
 
-def _over_cells(blocks: nn.Module, feature: Tensor) -> Tensor:
-    cells = feature.flatten(2).transpose(1, 2)  # (B, h * w, C)
-    modulated: Tensor = blocks(cells)
-    return modulated.transpose(1, 2).reshape(feature.shape)
+def _merged(maps: Sequence[Tensor], levels: str) -> list[Tensor]:
+    return [torch.stack([*maps]).sum(dim=0)] if levels == 'sum' else [*maps]
+
+
+def _modulation(
+    channels: int, levels: int, arguments: str | Mapping[str, Any], depth: int
+) -> nn.Module:
+    named = {'kind': arguments} if isinstance(arguments, str) else dict(arguments)
+    if named.get('kind') == 'none':
+        return nn.Identity()
+    return FeatureModulation(channels, levels, **{'depth': depth} | named)
+
+
+def _head(
+    kind: str,
+    in_channels: Sequence[int],
+    num_classes: int,
+    channels: int,
+    dropout: float,
+) -> nn.Module:
+    _check_choice('head', kind, ('uper', 'segformer'))
+    head = UPerHead if kind == 'uper' else SegFormerHead
+    return head(in_channels, num_classes, channels, dropout)
+
+
+def _check_choice(name: str, given: str, accepted: Sequence[str]) -> None:
+    if given not in accepted:
+        *others, last = map(repr, accepted)
+        raise ValueError(f'{name} must be {", ".join(others)} or {last}, got {given!r}')
 
 
 def _init_truncated_normal(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.Linear):
+    if isinstance(module, nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # there is a bias

@@ -1,16 +1,22 @@
 """Frozen vision transformers that a student learns from."""
 
+import hashlib
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .weights import load_pretrained
+
+#: Modules of timm whose networks can teach: plain transformers (DINOv2, CLIP, MAE, …),
+#: those with rotary embeddings (DINOv3, EVA-02), and the image encoder of SAM.
+FAMILIES = ('vision_transformer', 'eva', 'vision_transformer_sam')
 
 
 class Teacher(nn.Module):
@@ -18,10 +24,11 @@ class Teacher(nn.Module):
 
     It stays as it is: no gradient, always in evaluation mode, and the same random
     weights every time if it gets none. The images are padded with zeros (the mean
-    colour, once normalised) at the bottom and at the right to whole patches.
+    colour, once normalised) at the bottom and at the right to whole patches. On a GPU
+    it computes in bfloat16.
 
     Follows the authors' implementation of KTDA in which blocks are read and that the
-    final norm is applied to the last block alone.
+    final norm is applied to the last block alone. The encoder of SAM has no such norm.
 
     Attributes:
         dim: Channels of every map.
@@ -35,21 +42,26 @@ class Teacher(nn.Module):
         weights: Path | None = None,
         blocks: Sequence[int] | None = None,
         rgb: Sequence[int] = (0, 1, 2),
+        norm_all: bool = False,
         **kwargs: Any,
     ) -> None:
         """Initialize a new Teacher instance.
 
         Args:
-            name: Name of a vision transformer of timm.
+            name: Name of a vision transformer of timm: a plain one (DINOv2, CLIP, MAE),
+                one with rotary embeddings (DINOv3, EVA-02) or the encoder of SAM.
             weights: File of pretrained weights. None for random ones, always the same.
             blocks: Blocks whose output is read, counted from 0. By default the last
                 ones of the four quarters: 2, 5, 8 and 11 of 12.
             rgb: Where the image has red, green and blue, counted from 0.
+            norm_all: Whether the final norm is applied to every block that is read.
             **kwargs: Changes to the network for ``timm.create_model``, for example
                 ``patch_size``, ``img_size``, ``depth`` or ``embed_dim``.
 
         Raises:
-            ValueError: If *name* is no vision transformer of timm, or has no such block.
+            ValueError: If *name* is no vision transformer of timm, has no such block, or
+                no final norm for *norm_all*.
+            FileNotFoundError: If there is no file *weights*.
             CheckpointError: If *weights* are those of another network.
         """
         super().__init__()
@@ -60,8 +72,18 @@ class Teacher(nn.Module):
         self.blocks = _checked_blocks(name, blocks, len(self.network.blocks))
         self.dim: int = self.network.embed_dim
         self.patch_size: int = self.network.patch_embed.patch_size[0]
+        self._normed = self._blocks_with_norm(name, norm_all)
+        self._settings = f'{name} {sorted(kwargs.items())} {self.blocks} {self._normed}'
         self.requires_grad_(False)
         self.eval()
+
+    def _blocks_with_norm(self, name: str, norm_all: bool) -> list[int]:
+        if not hasattr(self.network, 'norm'):
+            if norm_all:
+                raise ValueError(f'{name} has no final norm; leave out norm_all')
+            return []
+        last = len(self.network.blocks) - 1
+        return [block for block in self.blocks if norm_all or block == last]
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever *mode* says.
@@ -73,6 +95,14 @@ class Teacher(nn.Module):
             Itself.
         """
         return super().train(False)
+
+    def fingerprint(self) -> str:
+        """16 hex digits that tell teachers apart which give different maps."""
+        content = hashlib.sha256(self._settings.encode())
+        for name, tensor in self.network.state_dict().items():
+            content.update(name.encode())
+            content.update(tensor.detach().cpu().contiguous().numpy().data)
+        return content.hexdigest()[:16]
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the maps of an image.
@@ -94,20 +124,21 @@ class Teacher(nn.Module):
             One map per block, each of shape (B, dim, ceil(H / patch_size),
             ceil(W / patch_size)), shallowest first.
         """
-        maps = cast(
-            list[Tensor],
-            self.network.forward_intermediates(
-                image[:, self.rgb],
-                indices=self.blocks,
-                norm=False,
-                output_fmt='NCHW',
-                intermediates_only=True,
-            ),
-        )
-        if self.blocks[-1] == len(self.network.blocks) - 1:
-            channels_last = maps[-1].permute(0, 2, 3, 1)
-            maps[-1] = self.network.norm(channels_last).permute(0, 3, 1, 2)
-        return maps
+        height, width = image.shape[-2:]
+        step = self.patch_size
+        padded = F.pad(image[:, self.rgb], (0, -width % step, 0, -height % step))
+        with _precision(image.device):
+            maps = self.network.forward_intermediates(
+                padded, indices=self.blocks, output_fmt='NCHW', intermediates_only=True
+            )
+        return [
+            self._norm(feature.float()) if block in self._normed else feature.float()
+            for block, feature in zip(self.blocks, maps, strict=True)
+        ]
+
+    def _norm(self, feature: Tensor) -> Tensor:
+        channels_last: Tensor = self.network.norm(feature.permute(0, 2, 3, 1))
+        return channels_last.permute(0, 3, 1, 2)
 
 
 def token_grid(height: int, width: int, patch_size: int) -> tuple[int, int]:
@@ -121,26 +152,34 @@ def token_grid(height: int, width: int, patch_size: int) -> tuple[int, int]:
     return math.ceil(height / patch_size), math.ceil(width / patch_size)
 
 
-def _frozen_transformer(name: str, changes: dict[str, Any]) -> VisionTransformer:
-    if name.split('.')[0] not in timm.list_models(module='vision_transformer'):
+def _precision(device: torch.device) -> AbstractContextManager[None]:
+    """Half precision where it is fast, whatever that of the student is."""
+    match device.type:
+        case 'cuda':
+            return torch.autocast('cuda', torch.bfloat16)
+        case 'cpu':
+            return torch.autocast('cpu', enabled=False)
+        case _:
+            return nullcontext()
+
+
+def _frozen_transformer(name: str, changes: dict[str, Any]) -> Any:
+    family = next(
+        (f for f in FAMILIES if name.split('.')[0] in timm.list_models(module=f)), None
+    )
+    if family is None:
         raise ValueError(
-            f'timm has no vision transformer {name!r}. List them with '
-            "timm.list_models(module='vision_transformer')."
+            f'timm has no vision transformer {name!r} that can teach. List them with '
+            f'timm.list_models(module=M), with M any of {", ".join(FAMILIES)}.'
         )
+    # The encoder of SAM takes images of any size by itself.
+    known = family != 'vision_transformer_sam'
+    sized: dict[str, Any] = {'dynamic_img_size': True} if known else {}
     # Seed the generator of the CPU alone and put it back: with or without a teacher,
     # and on any device, everything after it draws the same numbers.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        return cast(
-            VisionTransformer,
-            timm.create_model(
-                name,
-                num_classes=0,
-                dynamic_img_size=True,
-                dynamic_img_pad=True,
-                **changes,
-            ),
-        )
+        return timm.create_model(name, num_classes=0, **sized, **changes)
 
 
 def _checked_blocks(name: str, blocks: Sequence[int] | None, depth: int) -> list[int]:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +13,13 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import FeatureInfo, adapt_input_conv
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models import (
+    FeatureInfo,
+    adapt_input_conv,
+    eva,
+    vision_transformer,
+    vision_transformer_sam,
+)
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
@@ -30,6 +35,42 @@ _IMPOSTORS = {
 
 # A zip file since torch 1.6, a bare pickle before.
 _TORCH_MAGIC = (b'PK\x03\x04', b'\x80\x02')
+
+# What turns the names of others into those of timm, and position embeddings into the
+# grid of the network.
+_FILTERS: dict[type[nn.Module], Callable[..., dict[str, Tensor]]] = {
+    vision_transformer.VisionTransformer: vision_transformer.checkpoint_filter_fn,
+    vision_transformer_sam.VisionTransformerSAM: (
+        vision_transformer_sam.checkpoint_filter_fn
+    ),
+    eva.Eva: eva.checkpoint_filter_fn,
+}
+
+
+class _Ignored:
+    """Stands for what training scripts keep beside the weights. Does nothing."""
+
+    def __init__(self, *arguments: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+# What checkpoints of mmengine hold beside their weights: the history of scores and losses.
+_BESIDE_WEIGHTS: list[Any] = [
+    (_Ignored, name)
+    for name in (
+        'mmengine.logging.history_buffer.HistoryBuffer',
+        'builtins.getattr',
+        'numpy.ndarray',
+        'numpy.dtype',
+        'numpy.dtypes.Float64DType',
+        'numpy.dtypes.Int64DType',
+        'numpy.core.multiarray._reconstruct',
+        'numpy.core.multiarray.scalar',
+        'numpy._core.multiarray._reconstruct',
+        'numpy._core.multiarray.scalar',
+    )
+]
 
 # The keys under which training scripts keep the weights.
 _NESTED = ('state_dict', 'model')
@@ -82,7 +123,9 @@ def find_weights(name: str) -> Path | None:
     return path if path.is_file() else _find_download(name)
 
 
-def load_pretrained(model: nn.Module, path: Path, in_channels: int) -> None:
+def load_pretrained(
+    model: nn.Module, path: Path, in_channels: int
+) -> dict[str, Tensor]:
     """Load a file of weights into a network made by timm.
 
     The first convolution is adapted if the file has it for three channels: they are
@@ -96,13 +139,18 @@ def load_pretrained(model: nn.Module, path: Path, in_channels: int) -> None:
         path: File of weights, see :func:`load_state`.
         in_channels: Channels of the images that *model* was made for.
 
+    Returns:
+        What was left out, by name.
+
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If there is no such file; it says where to get it.
         CheckpointError: If the file is none of weights, or of another network.
     """
+    if not path.exists():
+        raise FileNotFoundError(_where_to_get(path, model))
     state = load_state(path)
-    if isinstance(model, VisionTransformer):
-        state = checkpoint_filter_fn(state, model)
+    if type(model) in _FILTERS:
+        state = _FILTERS[type(model)](state, model)
     state |= _adapted_input(state, model, in_channels)
     wanted = model.state_dict()
     given = {_plain(name): tensor for name, tensor in state.items()}
@@ -117,6 +165,18 @@ def load_pretrained(model: nn.Module, path: Path, in_channels: int) -> None:
         )
     # Only counters of batches may be absent: files from before torch 0.4.1 lack them.
     model.load_state_dict(found, strict=False)
+    used = {_plain(name) for name in found}
+    return {name: tensor for name, tensor in state.items() if _plain(name) not in used}
+
+
+def _where_to_get(path: Path, model: nn.Module) -> str:
+    config = _config(model)
+    name, source = config['architecture'], config.get('hf_hub_id')
+    address = f'https://huggingface.co/{source}' if source else 'the authors'
+    return (
+        f'No weights of {name} at {path}. Get the file first, model.safetensors of '
+        f'{address}, and put it there, or give its path: nothing is downloaded.'
+    )
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -129,7 +189,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         if head[8:9] == b'{':
             return load_file(path)
         if head.startswith(_TORCH_MAGIC):
-            return _tensors(torch.load(path, map_location='cpu', weights_only=True))
+            with torch.serialization.safe_globals(_BESIDE_WEIGHTS):
+                content = torch.load(path, map_location='cpu', weights_only=True)
+            return _tensors(content)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise CheckpointError(
             f'{path} cannot be read as weights; {_ACCEPTED}. ({error})'

@@ -2,17 +2,20 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassConfusionMatrix
+
+from eoseg_datasets.classes import Legend
 
 from .. import __version__
 from ..compat import BaseTask
@@ -21,6 +24,7 @@ from ..inputs import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Inputs
 from ..metrics import confusion_csv, scores
 from ..models import create_model, weights_hash
 from ..transforms import Standardize
+from .figure import comparison
 
 #: Auxiliary heads are for training; a checkpoint of weights alone goes without.
 AUXILIARY = 'model.auxiliary.'
@@ -92,10 +96,41 @@ class Task(BaseTask):
         """
 
     def network_input(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Standardized images of a batch, 0 where a pixel is not valid."""
+        """Standardized images of a batch, 0 where a pixel is not valid.
+
+        Raises:
+            ValueError: If the images have other bands than the network, or the masks
+                other classes.
+        """
+        self._check(batch)
         hidden = ~batch['valid'][:, None]
         image: Tensor = self.standardize(batch['image'].masked_fill(hidden, math.nan))
         return image
+
+    def _check(self, batch: Mapping[str, Tensor]) -> None:
+        """Say what is wrong with a batch before a kernel fails on it without a word."""
+        inputs = self.inputs
+        bands = batch['image'].shape[1]
+        if bands != inputs.in_channels:
+            raise ValueError(
+                f'The network takes {inputs.in_channels} bands '
+                f'({", ".join(inputs.bands)}), the images have {bands}. Give data with '
+                'the bands that the network was made for.'
+            )
+        if 'mask' not in batch:  # a domain without labels
+            return
+        mask = batch['mask']
+        outside = (mask < 0) | (mask >= inputs.num_classes)
+        foreign = mask[outside & (mask != inputs.ignore_index)]
+        if len(foreign):
+            values = sorted(set(foreign.tolist()))
+            raise ValueError(
+                f'The masks have the values {", ".join(map(str, values))}, '
+                f'which are none of the {inputs.num_classes} classes (0 '
+                f'{inputs.classes[0]} to {inputs.num_classes - 1} {inputs.classes[-1]}). '
+                f'Pixels without a label are {inputs.ignore_index}. Correct the labels, '
+                'or name all classes.'
+            )
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of images as the reader gives them.
@@ -119,8 +154,10 @@ class Task(BaseTask):
         return losses['loss']
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Add a batch to the confusion matrix."""
-        self._count('val', batch)
+        """Add a batch to the confusion matrix; show the first one."""
+        prediction = self._count('val', batch)
+        if batch_idx == 0 and not self.trainer.sanity_checking:
+            self._show(batch, prediction)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Add a batch to the confusion matrix."""
@@ -134,9 +171,21 @@ class Task(BaseTask):
         """Log the scores."""
         self._log_scores('test')
 
-    def _count(self, split: str, batch: Mapping[str, Tensor]) -> None:
-        prediction = self.model(self.network_input(batch)).argmax(dim=1)
+    def _count(self, split: str, batch: Mapping[str, Tensor]) -> Tensor:
+        prediction: Tensor = self.model(self.network_input(batch)).argmax(dim=1)
         getattr(self, f'{split}_confusion').update(prediction, batch['mask'])
+        return prediction
+
+    def _show(self, batch: Mapping[str, Tensor], prediction: Tensor) -> None:
+        for logger in self.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                legend = Legend(self.inputs.classes, self.inputs.colors)
+                logger.experiment.add_image(
+                    'val/image, mask, map',
+                    comparison(batch, prediction, legend),
+                    self.global_step,
+                    dataformats='HWC',
+                )
 
     def _log_scores(self, split: str) -> None:
         matrix = getattr(self, f'{split}_confusion')
@@ -245,10 +294,10 @@ def hash_of(path: str | None) -> str | None:
 
 
 @torch.no_grad()
-def agreement(students: list[Tensor], teachers: list[Tensor]) -> Tensor:
-    """Cosine similarity of feature maps, averaged over pixels and levels."""
+def agreement(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+    """Cosine similarity of feature maps at each level, averaged over pixels."""
     similar = [
         torch.cosine_similarity(student, teacher, dim=1).mean()
         for student, teacher in zip(students, teachers, strict=True)
     ]
-    return torch.stack(similar).mean()
+    return torch.stack(similar)

@@ -1,6 +1,6 @@
 """A frozen vision transformer teaches a convolutional student (KTDA)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..inputs import Inputs
 from ..losses import DistillationLoss, masked_cross_entropy
-from ..models import KTDA, Teacher
+from ..models import KTDA, CachedTeacher, Teacher
 from .base import Task, agreement, hash_of
 
 
@@ -34,6 +34,8 @@ class Distillation(Task):
         lr: float = 6e-4,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
+        freeze_backbone: bool = False,
+        double_forward: bool = False,
     ) -> None:
         """Initialize a new Distillation instance.
 
@@ -42,16 +44,25 @@ class Distillation(Task):
             network: Arguments of :class:`~eoseg.models.KTDA`, beside in_channels and
                 num_classes.
             teacher: Arguments of :class:`~eoseg.models.Teacher`; without them the same
-                network is trained on labels alone.
+                network is trained on labels alone. In place of its *rgb* there may be
+                *bands*, three names of *inputs*: red, green and blue; by default they
+                are the first three bands. With *cache*, a folder, maps of the teacher
+                are kept there, see :class:`~eoseg.models.CachedTeacher`.
             distillation: Arguments of :class:`~eoseg.losses.DistillationLoss`.
-            auxiliary: Weight of the loss of the auxiliary head.
+            auxiliary: Weight of the loss of the auxiliary heads.
             lr: Peak learning rate of AdamW.
             weight_decay: Weight decay, not applied to biases and norms.
             warmup: Share of the steps in which the learning rate rises.
+            freeze_backbone: Whether the backbone stays as it is.
+            double_forward: Whether the student runs a second time for the comparison
+                with the teacher, as in the authors' code. It makes a difference where
+                the student is random: two draws of stochastic depth instead of one.
         """
         self.teacher_arguments = dict(teacher) if teacher else None
         self.distillation_arguments = dict(distillation or {})
         self.auxiliary = auxiliary
+        self.freeze_backbone = freeze_backbone
+        self.double_forward = double_forward
         super().__init__(inputs, 'KTDA', network or {}, lr, weight_decay, warmup)
 
     model: KTDA
@@ -60,19 +71,44 @@ class Distillation(Task):
         """Build teacher and student; the student learns maps as deep as the teacher's."""
         # In a list the teacher is no sub-module: it is not trained, not saved, and not
         # among the parameters.
-        self._teacher: list[Teacher] = []
+        self._teacher: list[Teacher | CachedTeacher] = []
         if self.teacher_arguments is not None:
-            arguments = {'rgb': self._first_bands(), **self.teacher_arguments}
-            if arguments.get('weights'):
-                arguments['weights'] = Path(arguments['weights'])
-            teacher = Teacher(**arguments)
+            teacher = self._make_teacher(**self.teacher_arguments)
             self._teacher.append(teacher)
             self.network |= {'dim': teacher.dim, 'patch_size': teacher.patch_size}
         super().configure_models()
+        if self.freeze_backbone:
+            self.model.backbone.freeze()
+
+    def _make_teacher(
+        self,
+        *,
+        weights: str | None = None,
+        bands: Sequence[str] | None = None,
+        cache: str | None = None,
+        **arguments: Any,
+    ) -> Teacher | CachedTeacher:
+        if bands:
+            arguments['rgb'] = self._bands(bands)
+        arguments.setdefault('rgb', self._first_bands())
+        teacher = Teacher(weights=Path(weights) if weights else None, **arguments)
+        return CachedTeacher(teacher, Path(cache)) if cache else teacher
 
     def _first_bands(self) -> tuple[int, int, int]:
         """The first three bands as red, green and blue; a lone one as grey."""
         return (0, 1, 2) if self.inputs.in_channels >= 3 else (0, 0, 0)
+
+    def _bands(self, names: Sequence[str]) -> list[int]:
+        """Where the bands of these names are."""
+        known = self.inputs.bands
+        missing = [name for name in names if name not in known]
+        if missing or len(names) != 3:
+            raise ValueError(
+                'The teacher takes three bands, red, green and blue, by the names of the '
+                f'data ({", ".join(known)}); got {", ".join(map(str, names))}. Change '
+                'bands of the teacher.'
+            )
+        return [known.index(name) for name in names]
 
     def configure_losses(self) -> None:
         """Distance of the student's features from the teacher's."""
@@ -91,16 +127,20 @@ class Distillation(Task):
             'segmentation': masked_cross_entropy(output.logits, mask),
         }
         if output.auxiliary is not None:
-            auxiliary = masked_cross_entropy(output.auxiliary, mask)
+            heads = len(output.auxiliary) // len(mask)
+            auxiliary = masked_cross_entropy(output.auxiliary, mask.repeat(heads, 1, 1))
             terms['auxiliary'] = self.auxiliary * auxiliary
-        similarity = {}
+        told = {}
         for teacher in self._teacher:
-            with torch.no_grad():
-                features = teacher(image)
-            distance = self.criterion(output.aligned, features)
+            aligned = output.aligned
+            if self.double_forward:
+                aligned = self.model.aligned(image)
+            features = self.model.teacher_maps(teacher(image))
+            distance = self.criterion(aligned, features)
             terms['distillation'] = distance.total
-            similarity = {'similarity': agreement(output.aligned, features)}
-        return {'loss': torch.stack([*terms.values()]).sum()} | terms | similarity
+            told = {'kl': distance.kl.detach(), 'mse': distance.mse.detach()}
+            told |= _similarity(aligned, features)
+        return {'loss': torch.stack([*terms.values()]).sum()} | terms | told
 
     def origin(self) -> dict[str, Any]:
         """Backbone and teacher that the training began with."""
@@ -111,3 +151,12 @@ class Distillation(Task):
             'weights': hash_of(self.teacher_arguments.get('weights')),
         }
         return super().origin() | {'teacher': teacher}
+
+
+def _similarity(
+    students: Sequence[Tensor], teachers: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Agreement with the teacher, of each level and their mean."""
+    levels = agreement(students, teachers)
+    by_level = {f'similarity_{level}': value for level, value in enumerate(levels)}
+    return {'similarity': levels.mean()} | by_level

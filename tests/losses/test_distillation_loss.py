@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eoseg.losses import DistillationLoss
+from eoseg.losses.distillation import PRESETS
 
 Dim = Literal['width', 'channel', 'spatial']
 Reduction = Literal['batchmean', 'mean']
@@ -77,6 +78,61 @@ def test_total_weights_the_divergence_and_the_squared_difference() -> None:
     assert terms.total.item() == pytest.approx(expected)
 
 
+def test_paper_is_the_default_and_sums_over_all_rows_of_an_image() -> None:
+    students, teachers = maps(0), maps(1)
+    per_row = [
+        divergences(s, t, 'width', 1.0) for s, t in zip(students, teachers, strict=True)
+    ]
+    mse = [
+        ((s - t) ** 2).mean().item() for s, t in zip(students, teachers, strict=True)
+    ]
+    expected = np.mean(
+        [0.5 * sum(kl) / 2 + 0.5 * m for kl, m in zip(per_row, mse, strict=True)]
+    )
+    for loss in (DistillationLoss(), DistillationLoss(preset='paper')):
+        assert loss(students, teachers).total.item() == pytest.approx(
+            expected, rel=1e-5
+        )
+
+
+def test_balanced_does_not_grow_with_the_size_of_the_maps() -> None:
+    # Twice the rows and channels, of the same numbers.
+    small = [torch.randn(1, 2, 4, 8)]
+    large = [small[0].repeat(1, 2, 2, 1)]
+    zeros = [[torch.zeros_like(feature) for feature in m] for m in (small, large)]
+    paper, balanced = DistillationLoss(), DistillationLoss(preset='balanced')
+    a, b = [
+        balanced(s, t).total.item() for s, t in zip(zeros, (small, large), strict=True)
+    ]
+    assert b == pytest.approx(a)
+    a, b = [paper(s, t).kl.item() for s, t in zip(zeros, (small, large), strict=True)]
+    assert b == pytest.approx(4 * a)
+
+
+def test_arguments_change_a_preset_one_by_one() -> None:
+    loss = DistillationLoss(preset='balanced', kl_weight=0.0)
+    assert loss.kl_weight == 0
+    assert loss.mse_weight == PRESETS['balanced']['mse_weight']
+    assert loss.kl_reduction == 'mean'
+
+
+@given(seed=st.integers(0, 99), scale=st.floats(0.1, 10))
+def test_normalised_difference_is_blind_to_the_length_of_a_feature(
+    seed: int, scale: float
+) -> None:
+    students, teachers = maps(seed), maps(seed + 100)
+    loss = DistillationLoss(normalize=True)
+    longer = [student * scale for student in students]
+    difference = loss(students, teachers).mse.item()
+    assert loss(longer, teachers).mse.item() == pytest.approx(difference, rel=1e-4)
+    # Unit vectors of 3 channels: 2 - 2 cos, a third of it on average.
+    cos = [
+        torch.cosine_similarity(s, t, dim=1).mean().item()
+        for s, t in zip(students, teachers, strict=True)
+    ]
+    assert difference == pytest.approx((2 - 2 * float(np.mean(cos))) / 3, rel=1e-4)
+
+
 @given(
     shape=st.tuples(*[st.integers(1, 4)] * 4),
     dim=st.sampled_from(DIMS),
@@ -143,6 +199,7 @@ def test_maps_that_do_not_correspond_are_refused(teachers: list[Tensor]) -> None
     [
         ({'temperature': 0}, 'temperature must be positive, got 0'),
         ({'mse_weight': -1}, 'at least 0, got 0.5 and -1'),
+        ({'preset': 'best'}, "'paper' or 'balanced', got 'best'"),
         ({'kl_dim': 'height'}, "'width', 'channel' or 'spatial', got 'height'"),
         ({'kl_reduction': 'sum'}, "'batchmean' or 'mean', got 'sum'"),
     ],

@@ -31,7 +31,15 @@ def test_maps_have_one_cell_per_stride_whatever_the_size(
 
 
 @pytest.mark.parametrize(
-    'name', ['convnext_atto', 'resnet10t', 'tf_efficientnet_lite0', 'vgg11']
+    'name',
+    [
+        'convnext_atto',
+        'convnextv2_femto',
+        'tiny_vit_5m_224',
+        'resnet10t',
+        'tf_efficientnet_lite0',
+        'vgg11',
+    ],
 )
 def test_networks_with_more_and_fewer_maps_give_the_same_four_strides(
     name: str,
@@ -71,6 +79,33 @@ def test_weights_are_those_of_the_file(tmp_path: Path) -> None:
     save_file(whole.state_dict(), tmp_path / 'a.safetensors')
     network: Any = Backbone(NETWORK, 3, tmp_path / 'a.safetensors').network
     torch.testing.assert_close(network.conv_stem.weight, whole.conv_stem.weight)
+
+
+def test_last_norm_begins_with_the_weights_of_the_classifier(tmp_path: Path) -> None:
+    whole: Any = timm.create_model('convnext_atto')
+    torch.nn.init.normal_(whole.head.norm.weight)
+    save_file(whole.state_dict(), tmp_path / 'a.safetensors')
+    norms: Any = Backbone('convnext_atto', 3, tmp_path / 'a.safetensors').norms
+    assert torch.equal(norms[3].weight, whole.head.norm.weight)
+    assert all(norm.weight.eq(1).all() for norm in norms[:3])
+
+
+def test_first_layer_of_more_bands_repeats_that_for_three(tmp_path: Path) -> None:
+    whole: Any = timm.create_model('convnext_atto')
+    save_file(whole.state_dict(), tmp_path / 'a.safetensors')
+    four: Any = Backbone('convnext_atto', 4, tmp_path / 'a.safetensors').network
+    expected = whole.stem[0].weight[:, [0, 1, 2, 0]] * 3 / 4
+    torch.testing.assert_close(four.stem_0.weight, expected)
+
+
+def test_frozen_network_neither_learns_nor_draws_and_its_norms_go_on_learning() -> None:
+    backbone = Backbone('resnet10t', 3).freeze().train()
+    assert not any(module.training for module in backbone.network.modules())
+    assert backbone.norms.training
+    loss = torch.stack([m.mean() for m in backbone(torch.randn(1, 3, 64, 64))]).sum()
+    torch.autograd.backward(loss)
+    assert all(p.grad is None for p in backbone.network.parameters())
+    assert all(p.grad is not None for p in backbone.norms.parameters())
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,14 @@
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
-from timm.layers.attention import Attention
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from eoseg.losses import DistillationLoss
-from eoseg.models import KTDA, Backbone, FeatureAlignment, FeatureModulation, Teacher
+from eoseg.models import KTDA, Backbone, FeatureAlignment, Teacher
 
 DATA = Path(os.environ.get('EOSEG_DATA') or Path(__file__).parents[3] / 'shared/data')
 DINOV2 = DATA / 'weights_dinov2_vits14' / 'dinov2_vits14_timm.fp16.safetensors'
@@ -50,17 +49,6 @@ def test_published_model_has_the_published_size() -> None:
 def test_published_model_without_the_auxiliary_head_has_the_published_size() -> None:
     with torch.device('meta'):
         assert count(KTDA(3, num_classes=5, auxiliary=False)) == 258_309_509
-
-
-@pytest.mark.parametrize(
-    ('kind', 'depth', 'expected'),
-    [('vit', 4, 113_405_952), ('vit', 1, 28_351_488), ('mlp', 1, 1_183_488)],
-)
-def test_published_modulations_have_the_published_sizes(
-    kind: Literal['vit', 'mlp'], depth: int, expected: int
-) -> None:
-    with torch.device('meta'):
-        assert count(FeatureModulation(768, kind=kind, depth=depth)) == expected
 
 
 def test_published_student_has_the_published_size() -> None:
@@ -137,7 +125,7 @@ def test_student_runs_once_per_step() -> None:
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize('modulation', ['vit', 'mlp', 'none'])
+@pytest.mark.parametrize('modulation', ['vit', 'pooled', 'window', 'mlp', 'none'])
 @pytest.mark.parametrize('align', ['teacher', 'student'])
 def test_every_parameter_learns(align: str, modulation: str) -> None:
     model = tiny_ktda(align=align, modulation=modulation)
@@ -159,6 +147,91 @@ def test_distillation_teaches_the_backbone_and_the_alignment_alone() -> None:
         n.split('.')[0] for n, p in model.named_parameters() if p.grad is not None
     }
     assert taught == {'backbone', 'alignment'}
+
+
+@pytest.mark.parametrize('levels', ['last', 'sum'])
+def test_of_four_maps_the_last_or_their_sum_can_go_on(levels: str) -> None:
+    model = tiny_ktda(levels=levels).eval()
+    image = torch.randn(1, 3, 64, 96)
+    output = model.forward_train(image)
+    assert [m.shape for m in output.aligned] == [(1, 16, 5, 7)]
+    assert output.logits.shape == (1, 5, 64, 96)
+    four = [torch.full((1, 2, 3, 3), float(2**i)) for i in range(4)]
+    (compared,) = model.teacher_maps(four)
+    assert sorted(set(compared.flatten().tolist())) == [
+        8.0 if levels == 'last' else 15.0
+    ]
+
+
+def test_maps_of_the_sum_are_added_where_they_are_compared() -> None:
+    summed = tiny_ktda(levels='sum').eval()
+    every = tiny_ktda(levels='all').eval()
+    image = torch.randn(1, 3, 64, 64)
+    expected = torch.stack(every.aligned(image)).sum(dim=0)
+    torch.testing.assert_close(summed.aligned(image)[0], expected)
+
+
+def test_aligned_maps_come_alone_too() -> None:
+    model = tiny_ktda(align='student').eval()
+    image = torch.randn(1, 3, 64, 64)
+    for a, b in zip(
+        model.aligned(image), model.forward_train(image).aligned, strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_stochastic_depth_draws_anew_in_a_second_pass() -> None:
+    model = tiny_ktda(backbone='convnext_atto', drop_path_rate=0.9).train()
+    image = torch.randn(1, 3, 64, 64)
+    first, second = model.aligned(image), model.aligned(image)
+    assert not torch.allclose(first[-1], second[-1])
+
+
+@pytest.mark.parametrize(
+    ('modulation', 'depth'),
+    [('vit', 1), ({'kind': 'vit'}, 1), ({'kind': 'pooled', 'depth': 3, 'side': 4}, 3)],
+)
+def test_modulation_is_a_name_or_arguments(modulation: Any, depth: int) -> None:
+    made: Any = tiny_ktda(modulation=modulation).modulation
+    assert [len(blocks) for blocks in made.levels] == [depth] * 4
+
+
+def test_modulation_has_the_heads_and_the_width_that_are_asked_for() -> None:
+    arguments = {'kind': 'vit', 'heads': 2, 'mlp_ratio': 2.0}
+    transformer: Any = tiny_ktda(modulation=arguments).modulation
+    block = transformer.levels[0][0]
+    assert block.attn.heads == 2
+    assert block.mlp.fc1.out_features == 32
+    bottleneck: Any = tiny_ktda(modulation={'kind': 'mlp', 'rank': 8}).modulation
+    assert bottleneck.levels[0][0].fc1.out_features == 2
+
+
+@pytest.mark.parametrize(
+    ('source', 'name'),
+    [('modulation', 'modulation'), ('neck', 'neck'), ('alignment', 'alignment')],
+)
+def test_auxiliary_head_learns_with_what_lies_before_it(source: str, name: str) -> None:
+    model = tiny_ktda(auxiliary={'source': source}, decoder_channels=8)
+    output = model.forward_train(torch.randn(2, 3, 64, 64))
+    assert output.auxiliary is not None
+    torch.autograd.backward(output.auxiliary.square().mean())
+    path = ['backbone', 'alignment', 'neck', 'modulation']
+    taught = {
+        n.split('.')[0] for n, p in model.named_parameters() if p.grad is not None
+    }
+    assert taught == {*path[: path.index(name) + 1], 'auxiliary'}
+
+
+def test_heads_on_every_level_give_their_logits_one_after_the_other() -> None:
+    model = tiny_ktda(auxiliary={'levels': [0, 1, 2, 3]}).eval()
+    output = model.forward_train(torch.randn(2, 3, 64, 64))
+    assert output.auxiliary is not None
+    assert output.auxiliary.shape == (8, 5, 64, 64)
+
+
+def test_segformer_head_gives_logits_of_the_same_shape() -> None:
+    model = tiny_ktda(head='segformer', neck=False).eval()
+    assert model(torch.randn(1, 3, 64, 64)).shape == (1, 5, 64, 64)
 
 
 def test_checkpoint_without_the_auxiliary_head_predicts_the_same() -> None:
@@ -192,61 +265,11 @@ def test_half_precision_gives_nearly_the_same_logits() -> None:
     assert (half.float() - full).abs().max() < 0.05 * full.abs().max()
 
 
-def silent(modulation: FeatureModulation) -> FeatureModulation:
-    for parameter in modulation.parameters():
-        nn.init.zeros_(parameter)
-    return modulation
-
-
-def test_transformer_blocks_have_a_residual_and_linear_pairs_have_none() -> None:
-    features = [torch.randn(1, 8, 3, 4)]
-    (kept,) = silent(FeatureModulation(8, levels=1))(features)
-    assert torch.equal(kept, features[0])
-    (gone,) = silent(FeatureModulation(8, levels=1, kind='mlp'))(features)
-    assert gone.eq(0).all()
-
-
-@pytest.mark.parametrize(('kind', 'alone'), [('vit', False), ('mlp', True)])
-def test_cells_look_at_each_other_in_transformer_blocks_alone(
-    kind: Literal['vit', 'mlp'], alone: bool
-) -> None:
+def test_projections_start_small() -> None:
     torch.manual_seed(0)
-    modulation = FeatureModulation(8, levels=1, kind=kind, depth=1)
-    feature = torch.randn(1, 8, 3, 4)
-    changed = feature.clone()
-    changed[..., 0, 0] += torch.randn(1, 8)
-    (a,), (b,) = modulation([feature]), modulation([changed])
-    assert not torch.equal(a[..., 0, 0], b[..., 0, 0])
-    assert torch.equal(a[..., 2, 3], b[..., 2, 3]) == alone
-
-
-def test_cells_keep_their_places_and_maps_have_blocks_of_their_own() -> None:
-    torch.manual_seed(0)
-    modulation = FeatureModulation(8, levels=2, kind='mlp', depth=1)
-    feature = torch.randn(2, 8, 3, 5)
-    a, b = modulation([feature, feature])
-    torch.testing.assert_close(
-        a[1, :, 2, 1], modulation.levels[0](feature[1, :, 2, 1]), atol=1e-6, rtol=1e-4
-    )
-    assert not torch.allclose(a, b)
-
-
-def test_attention_is_fused() -> None:
-    blocks = [m for m in FeatureModulation(8).modules() if isinstance(m, Attention)]
-    assert len(blocks) == 4 * 4
-    assert all(block.fused_attn for block in blocks)
-
-
-def test_linear_layers_start_small() -> None:
-    torch.manual_seed(0)
-    for module in (FeatureAlignment([64], 64), FeatureModulation(64, levels=1)):
-        weights: list[Tensor] = [
-            m.weight for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)
-        ]
-        deviations = torch.stack([weight.detach().std() for weight in weights])
-        torch.testing.assert_close(
-            deviations, torch.full_like(deviations, 0.02), atol=1e-3, rtol=0
-        )
+    projection: Any = FeatureAlignment([64], 64).projections[0]
+    assert projection.weight.std().item() == pytest.approx(0.02, abs=1e-3)
+    assert projection.bias.eq(0).all()
 
 
 @pytest.mark.parametrize(
@@ -254,6 +277,11 @@ def test_linear_layers_start_small() -> None:
     [
         ({'align': 'both'}, "align must be 'teacher' or 'student', got 'both'"),
         ({'modulation': 'cnn'}, "modulation must be .* got 'cnn'"),
+        ({'levels': 'two'}, "levels must be 'all', 'last' or 'sum', got 'two'"),
+        ({'levels': 'sum', 'align': 'student'}, "needs align='teacher'"),
+        ({'head': 'fcn'}, "head must be 'uper' or 'segformer', got 'fcn'"),
+        ({'auxiliary': {'source': 'head'}}, "source must be .* got 'head'"),
+        ({'auxiliary': {'levels': [4]}}, r'levels must be .* 0 to 3 .* got \[4\]'),
         ({'dim': 12}, 'dim must be a multiple of 8, got 12'),
         ({'backbone': 'vit_tiny_patch16_224'}, 'needed are 4, 8, 16, 32'),
     ],
@@ -261,11 +289,6 @@ def test_linear_layers_start_small() -> None:
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_ktda(**arguments)
-
-
-def test_unknown_kind_of_modulation_is_named() -> None:
-    with pytest.raises(ValueError, match="'vit' or 'mlp', got 'cnn'"):
-        FeatureModulation(8, kind='cnn')  # type: ignore[arg-type]  # that is the mistake
 
 
 def test_too_few_maps_are_refused() -> None:

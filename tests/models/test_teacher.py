@@ -95,6 +95,87 @@ def test_red_green_and_blue_come_from_where_they_are() -> None:
     torch.testing.assert_close(teacher(image), expected)
 
 
+def test_final_norm_is_applied_to_every_block_where_asked_for() -> None:
+    image = torch.randn(1, 3, 32, 32)
+    network: Any = TEACHER.network
+    expected = network.forward_intermediates(image, norm=True, intermediates_only=True)
+    for feature, normed in zip(
+        tiny_teacher(norm_all=True)(image), expected, strict=True
+    ):
+        torch.testing.assert_close(feature, normed)
+
+
+@pytest.mark.parametrize(
+    ('name', 'patch_size'),
+    [
+        ('vit_small_patch14_reg4_dinov2', 14),
+        ('vit_small_patch16_dinov3', 16),
+        ('vit_base_patch16_clip_224', 16),
+        ('vit_base_patch16_224', 16),  # MAE has weights for it
+        ('eva02_tiny_patch14_224', 14),
+        ('samvit_base_patch16', 16),
+    ],
+)
+def test_transformers_of_any_family_give_maps_on_the_same_grid(
+    name: str, patch_size: int
+) -> None:
+    teacher = Teacher(name, depth=4, embed_dim=24, num_heads=2)
+    image = torch.randn(1, 3, 40, 70)
+    maps = teacher(image)
+    grid = (-(-40 // patch_size), -(-70 // patch_size))
+    assert teacher.patch_size == patch_size
+    assert [m.shape for m in maps] == [(1, teacher.dim, *grid)] * 4
+    padded = F.pad(image, (0, -70 % patch_size, 0, -40 % patch_size))
+    for a, b in zip(maps, teacher(padded), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    ('name', 'theirs'),
+    [
+        ('vit_small_patch16_dinov3', {}),
+        ('samvit_base_patch16', {'.mlp.fc': '.mlp.lin'}),
+    ],
+)
+def test_weights_of_other_families_are_those_of_the_file(
+    name: str, theirs: dict[str, str], tmp_path: Path
+) -> None:
+    sizes: dict[str, Any] = {'depth': 4, 'embed_dim': 24, 'num_heads': 2}
+    teacher = Teacher(name, **sizes)
+    for parameter in teacher.network.parameters():
+        nn.init.normal_(parameter)
+    prefix = 'image_encoder.' if theirs else ''
+    state = teacher.network.state_dict()
+    for ours, their in theirs.items():
+        state = {k.replace(ours, their): v for k, v in state.items()}
+    save_file({f'{prefix}{k}': v for k, v in state.items()}, tmp_path / 'a.safetensors')
+    loaded = Teacher(name, tmp_path / 'a.safetensors', **sizes)
+    image = torch.randn(1, 3, 32, 32)
+    for a, b in zip(loaded(image), teacher(image), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_encoder_without_a_final_norm_cannot_apply_it_to_every_block() -> None:
+    with pytest.raises(ValueError, match='samvit_base_patch16 has no final norm'):
+        Teacher('samvit_base_patch16', norm_all=True, depth=4)
+
+
+def test_missing_weights_are_named_with_where_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError,
+        match=r'vit_small_patch14_dinov2 at .*none\.pt.*timm/vit_small_patch14_dinov2',
+    ):
+        Teacher('vit_small_patch14_dinov2', tmp_path / 'none.pt', depth=1)
+
+
+def test_half_precision_of_the_student_is_not_that_of_the_teacher() -> None:
+    image = torch.randn(1, 3, 16, 16)
+    with torch.autocast('cpu', torch.bfloat16):
+        maps = TEACHER(image)
+    for a, b in zip(maps, TEACHER(image), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_teacher_stays_as_it_is_whatever_is_asked_of_it() -> None:
     teacher = tiny_teacher()
     image = torch.randn(1, 3, 16, 16, requires_grad=True)

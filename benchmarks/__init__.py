@@ -1,0 +1,1 @@
+"""Measurements: each module prints a table of ratios taken in one interleaved run."""
