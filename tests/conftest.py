@@ -17,6 +17,14 @@ from numpy.typing import NDArray
 from tiny import WriteRaster
 
 
+@pytest.fixture(autouse=True, scope='session')
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the tests' own, not that of the user."""
+    folder = tmp_path_factory.mktemp('cache')
+    os.environ['EOSEG_CACHE'] = str(folder)
+    return folder
+
+
 @pytest.fixture
 def write_raster(tmp_path: Path) -> WriteRaster:
     """Write a GeoTIFF below the temporary folder of the test."""

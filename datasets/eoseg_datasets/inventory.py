@@ -1,8 +1,10 @@
 """What lies in a folder of scenes: every file found is a scene or has a reason."""
 
 import os
+import stat
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -52,6 +54,29 @@ class Inventory:
         return tuple(item for item in self.rejected if item.status == 'failed')
 
 
+@dataclass(frozen=True)
+class FileState:
+    """A file as it was when it was looked at."""
+
+    #: Relative to the folder of scenes, with slashes.
+    path: str
+    #: In bytes.
+    size: int
+    #: When it was written, in nanoseconds since 1970.
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file or folder that may be a scene."""
+
+    path: Path
+    #: Why it is not opened; None if it is.
+    reason: str | None = None
+    #: All files that the scene depends on, sidecars too; none if nobody can say.
+    files: tuple[FileState, ...] = ()
+
+
 def find_scenes(
     root: Path, *, allow_vrt: bool = False, ignore: Sequence[str] = ()
 ) -> Inventory:
@@ -60,6 +85,35 @@ def find_scenes(
     A scene is a raster file with all its bands, a Landsat folder (one file a band, with
     an MTL file) or a Sentinel-2 SAFE folder. Only headers are read. A scene is named by
     its path without suffix; where two would have one name, they keep their suffix.
+
+    Every file is opened; :func:`~eoseg_datasets.index.indexed_scenes` opens only those
+    that have changed.
+
+    Args:
+        root: A folder, or one scene.
+        allow_vrt: Whether VRT files, which may read other files, are accepted.
+        ignore: Names of folders in *root* that are not looked into.
+
+    Raises:
+        FileNotFoundError: If *root* does not exist.
+    """
+    found = candidates(root, allow_vrt=allow_vrt, ignore=ignore)
+    opened = (open_candidate(item, root, allow_vrt=allow_vrt) for item in found)
+    return inventory_of(opened, root)
+
+
+def is_scene(path: Path) -> bool:
+    """Whether a path is one scene to be opened, not a folder to be looked into."""
+    return path.is_file() or _is_scene_folder(path)
+
+
+def candidates(
+    root: Path, *, allow_vrt: bool = False, ignore: Sequence[str] = ()
+) -> Iterator[Candidate]:
+    """All that may be a scene, sorted; nothing is opened.
+
+    A file reached twice is given once. Folders that are not looked into (hidden,
+    symbolic links) are given, too.
 
     Args:
         root: A folder, or one scene.
@@ -71,18 +125,58 @@ def find_scenes(
     """
     if not root.exists():
         raise FileNotFoundError(f'{root} does not exist; give a folder of scenes')
+    if is_scene(root):
+        yield Candidate(root, _not_a_scene(root, root, allow_vrt=allow_vrt))
+        return
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        inner = sorted(n for n in folders if here != root or n not in ignore)
+        folders[:] = [name for name in inner if _is_plain_folder(here / name)]
+        for name in sorted({*inner}.difference(folders)):
+            reason = _not_a_scene(here / name, root, allow_vrt=allow_vrt)
+            below = () if reason else _files_below(here / name, root)
+            yield Candidate(here / name, reason, below)
+        for name, states in _files_in(here, files, root, seen).items():
+            reason = _not_a_scene(here / name, root, allow_vrt=allow_vrt)
+            yield Candidate(here / name, reason, states)
+
+
+def open_candidate(
+    candidate: Candidate, root: Path, *, allow_vrt: bool = False
+) -> Scene | Rejected:
+    """The scene, or why it is none. Only headers are read.
+
+    Args:
+        candidate: One of :func:`candidates`.
+        root: The folder it was found in.
+        allow_vrt: Whether VRT files, which may read other files, are accepted.
+    """
+    path = candidate.path
+    if candidate.reason:
+        return Rejected(path, 'skipped', candidate.reason)
+    try:
+        return _open(path, root, allow_vrt=allow_vrt)
+    # GDAL meets broken files with many exceptions, UnicodeDecodeError among them.
+    except Exception as error:  # noqa: BLE001
+        return Rejected(path, 'failed', explain(path, error))
+
+
+def inventory_of(outcomes: Iterable[Scene | Rejected], root: Path) -> Inventory:
+    """Scenes, with a name for each, and everything else.
+
+    Args:
+        outcomes: What has become of each of the :func:`candidates`.
+        root: The folder they were found in.
+    """
     scenes: list[Scene] = []
     rejected: list[Rejected] = []
-    for path in _candidates(root, ignore):
-        if reason := _not_a_scene(path, root, allow_vrt=allow_vrt):
-            rejected.append(Rejected(path, 'skipped', reason))
-            continue
-        try:
-            scenes.append(_open(path, root, allow_vrt=allow_vrt))
-            rejected.extend(_unused(scenes[-1]))
-        # GDAL meets broken files with many exceptions, UnicodeDecodeError among them.
-        except Exception as error:  # noqa: BLE001
-            rejected.append(Rejected(path, 'failed', _explain(path, error)))
+    for outcome in outcomes:
+        if isinstance(outcome, Rejected):
+            rejected.append(outcome)
+        else:
+            scenes.append(outcome)
+            rejected.extend(_unused(outcome))
     return Inventory(tuple(_distinct(scenes, root)), tuple(rejected))
 
 
@@ -116,26 +210,63 @@ def _distinct(scenes: Sequence[Scene], root: Path) -> list[Scene]:
     return result
 
 
-def _candidates(root: Path, ignore: Sequence[str]) -> Iterator[Path]:
-    """Files and scene folders, sorted; a file reached twice is given once.
+def _files_in(
+    here: Path, names: Sequence[str], root: Path, seen: set[tuple[int, int]]
+) -> dict[str, tuple[FileState, ...]]:
+    """Files of a folder, sorted, and the states of each and of its sidecars.
 
-    Folders that are not looked into (hidden, symbolic links) are given, too.
+    GDAL looks for sidecars whose name begins as that of the raster does, in any case: a
+    file that only looks like one costs no more than an opening in vain.
     """
-    if root.is_file() or _is_scene_folder(root):
-        yield root
-        return
-    seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root):
-        here = Path(folder)
-        inner = sorted(n for n in folders if here != root or n not in ignore)
-        folders[:] = [name for name in inner if _is_plain_folder(here / name)]
-        yield from (here / name for name in inner if name not in folders)
-        for name in sorted(files):
-            path = here / name
-            status = path.lstat()
-            if (identity := (status.st_dev, status.st_ino)) not in seen:
-                seen.add(identity)
-                yield path
+    states, new = {}, []
+    prefix = _prefix(here, root)
+    for name in sorted(names):
+        if (status := _lstat(here / name)) is None:
+            continue
+        states[name] = _state(here / name, prefix + name, status)
+        if (identity := (status.st_dev, status.st_ino)) not in seen:
+            seen.add(identity)
+            new.append(name)
+    order = sorted((name.lower(), name) for name in states)
+    result = {}
+    for name in new:
+        stem = os.path.splitext(name.lower())[0]
+        # All names with this stem and a dot; a slash comes next, and no name has one.
+        first = bisect_left(order, (f'{stem}.',))
+        last = bisect_left(order, (f'{stem}/',))
+        result[name] = tuple(states[other] for _, other in order[first:last])
+    return result
+
+
+def _files_below(folder: Path, root: Path) -> tuple[FileState, ...]:
+    """All files in a scene folder; none if some of them lie elsewhere."""
+    found = []
+    for here, folders, files in os.walk(folder):
+        if any(os.path.islink(os.path.join(here, name)) for name in folders):
+            return ()
+        prefix = _prefix(Path(here), root)
+        for name in files:
+            path = Path(here, name)
+            if (status := _lstat(path)) is not None:
+                found.append(_state(path, prefix + name, status))
+    return tuple(sorted(found, key=lambda state: state.path))
+
+
+def _prefix(folder: Path, root: Path) -> str:
+    return '' if folder == root else f'{folder.relative_to(root).as_posix()}/'
+
+
+def _lstat(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except FileNotFoundError:  # removed since the folder was listed
+        return None
+
+
+def _state(path: Path, relative: str, status: os.stat_result) -> FileState:
+    if stat.S_ISLNK(status.st_mode) and path.exists():
+        status = path.stat()
+    return FileState(relative, status.st_size, status.st_mtime_ns)
 
 
 def _is_plain_folder(path: Path) -> bool:
@@ -173,7 +304,7 @@ def _not_a_scene(path: Path, root: Path, *, allow_vrt: bool) -> str | None:
     return None
 
 
-def _explain(path: Path, error: Exception) -> str:
+def explain(path: Path, error: Exception) -> str:
     """Why a file cannot be opened, in words that help."""
     if isinstance(error, RasterioError) and path.is_file():
         with path.open('rb') as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .grid import Grid
 from .handles import open_raster
-from .scene import Band, Scene, band_of, grid_of, scene_name
+from .scene import Band, Scene, band_of, check_complete, grid_of, scene_name
 
 #: Level 1 ends in _B4.TIF, level 2 in _SR_B4.TIF or _ST_B10.TIF.
 _BAND_FILE = re.compile(r'_(?:(?:SR|ST)_)?B(?P<number>\d{1,2})\.tif$', re.IGNORECASE)
@@ -38,6 +38,7 @@ def open_landsat(folder: Path, root: Path | None = None) -> Scene:
 
     Raises:
         RasterioIOError: If a band cannot be opened.
+        ValueError: If the end of a band is missing.
     """
     found = [
         _open_band(path, int(match['number']))
@@ -60,6 +61,7 @@ def open_landsat(folder: Path, root: Path | None = None) -> Scene:
 
 def _open_band(path: Path, number: int) -> tuple[Band, Grid]:
     with open_raster(path) as source:
+        check_complete(source, path)
         band = band_of(source, path, 1, f'B{number}')
         grid = grid_of(source)
     for level, (scale, offset) in _LEVEL_2.items():

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -33,6 +34,25 @@ class Band:
     offset: float | None = None
     #: Whether the file is a VRT that the user has allowed.
     vrt: bool = False
+    #: Type of the stored numbers, as numpy names it; None if nobody has looked.
+    dtype: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all that is said of two bands is the same; NaN is the same as NaN."""
+        return isinstance(other, Band) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """A hash that agrees with :meth:`__eq__`."""
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        # NaN equals nothing, but two files with this nodata value say the same.
+        nodata = (
+            'nan' if self.nodata is not None and isnan(self.nodata) else self.nodata
+        )
+        numbers = self.scale, self.offset, self.vrt, self.dtype
+        return self.name, self.path, self.index, nodata, *numbers
 
 
 @dataclass(frozen=True)
@@ -94,42 +114,98 @@ class Scene:
             RasterioError: If a file cannot be read.
         """
         height, width = int(window.height), int(window.width)
+        inside, rows, cols = _clip(window, self.grid)
+        if inside == window:
+            return self._read_inside(inside)
         image = np.zeros((len(self.bands), height, width), np.float32)
         valid = np.zeros((height, width), np.bool_)
-        inside, rows, cols = _clip(window, self.grid)
         if inside is not None:
             image[:, rows, cols], valid[rows, cols] = self._read_inside(inside)
         return image, valid
 
+    def valid(self, window: Window) -> NDArray[np.bool_]:
+        """Which pixels of a window are valid, as :meth:`read` says, but cheaper.
+
+        Only bands that can say so are read: where no band has a nodata value or floating
+        numbers, and no file a mask, nothing is.
+
+        Args:
+            window: Whole pixels of the grid; it may reach beyond the scene.
+
+        Returns:
+            Whether a pixel is valid, of shape (H, W).
+
+        Raises:
+            RasterioError: If a file cannot be read.
+        """
+        valid = np.zeros((int(window.height), int(window.width)), np.bool_)
+        inside, rows, cols = _clip(window, self.grid)
+        if inside is not None:
+            valid[rows, cols] = self._valid_inside(inside)
+        return valid
+
+    def _valid_inside(self, window: Window) -> NDArray[np.bool_]:
+        valid, zero = self._nothing_known(window)
+        for path, here in self._by_file().items():
+            source = handle(path, allow_vrt=self.bands[here[0]].vrt)
+            # Zero counts where every band has it: one that has it nowhere spares others.
+            telling = [
+                i
+                for i in here
+                if _is_float(source.dtypes[self.bands[i].index - 1])
+                or self.bands[i].nodata
+                or zero.any()
+            ]
+            stored, mask = self._read_file(path, telling, window)
+            valid &= mask
+            for i, numbers in zip(telling, stored, strict=True):
+                _exclude(numbers, self.bands[i], valid, zero)
+        return np.asarray(valid & ~zero)
+
     def _read_inside(
         self, window: Window
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        shape = int(window.height), int(window.width)
-        image = np.empty((len(self.bands), *shape), np.float32)
-        missing = np.empty(image.shape, np.bool_)
-        valid = np.ones(shape, np.bool_)
-        for path in dict.fromkeys(band.path for band in self.bands):
-            here = [i for i, band in enumerate(self.bands) if band.path == path]
-            stored, mask = self._read_file(
-                path,
-                [self.bands[i].index for i in here],
-                window,
-                allow_vrt=self.bands[here[0]].vrt,
-            )
+        valid, zero = self._nothing_known(window)
+        parts = []
+        for path, here in self._by_file().items():
+            stored, mask = self._read_file(path, here, window)
             valid &= mask
             for i, numbers in zip(here, stored, strict=True):
-                missing[i] = _is_nodata(numbers, self.bands[i].nodata)
-                image[i] = _values(numbers, self.bands[i])
-        valid &= ~_nowhere(missing, self.bands)
-        valid &= np.isfinite(image).all(axis=0)
-        image[:, ~valid] = 0
+                _exclude(numbers, self.bands[i], valid, zero)
+            parts.append((here, stored.astype(np.float32, copy=False)))
+        image = _in_order(parts)
+        for values, band in zip(image, self.bands, strict=True):
+            _to_values(values, band)
+        valid &= ~zero
+        if not valid.all():
+            image[:, ~valid] = 0
         return image, valid
 
+    def _nothing_known(
+        self, window: Window
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Whether pixels are valid, and whether all their bands are a zero for nodata.
+
+        Zero is also a dark pixel (water in the near infrared), so as nodata it counts
+        only where every band has it. Any other nodata value counts in any band.
+        """
+        zero = all(band.nodata == 0 for band in self.bands)
+        return np.ones(_shape(window), np.bool_), np.full(_shape(window), zero)
+
+    def _by_file(self) -> dict[Path, list[int]]:
+        """Positions of the bands in each file."""
+        files: dict[Path, list[int]] = {}
+        for i, band in enumerate(self.bands):
+            files.setdefault(band.path, []).append(i)
+        return files
+
     def _read_file(
-        self, path: Path, indexes: list[int], window: Window, *, allow_vrt: bool
-    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        source = handle(path, allow_vrt=allow_vrt)
-        shape = int(window.height), int(window.width)
+        self, path: Path, positions: Sequence[int], window: Window
+    ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+        """Stored numbers of some bands of a file, and validity by its mask band."""
+        bands = [self.bands[i] for i in positions]
+        source = handle(path, allow_vrt=any(band.vrt for band in self.bands))
+        shape = _shape(window)
         # Bands of another resolution (Sentinel-2: 20 m beside 10 m) share the corners.
         x, y = source.width / self.grid.width, source.height / self.grid.height
         if (x, y) != (1, 1):
@@ -140,15 +216,19 @@ class Scene:
                 window.height * y,
             )
         try:
+            mask = _mask_band(source, window, shape)
+            if not bands:  # rasterio refuses to read none
+                return np.empty((0, *shape), np.float32), mask
             stored = source.read(
-                indexes,
+                [band.index for band in bands],
                 window=window,
-                out_shape=(len(indexes), *shape),
+                out_shape=(len(bands), *shape),
+                # Exact for every number: GDAL converts while it copies.
+                out_dtype=np.result_type(np.float32, *source.dtypes),
                 resampling=Resampling.bilinear
                 if (x, y) != (1, 1)
                 else Resampling.nearest,
             )
-            mask = _mask_band(source, window, shape)
         except RasterioError as error:
             raise type(error)(f'{path}: {error.__cause__ or error}') from error
         return stored, mask
@@ -177,9 +257,10 @@ def open_scene(
 
     Raises:
         RasterioIOError: If the file cannot be opened.
-        ValueError: If it has no band of real numbers.
+        ValueError: If it has no band of real numbers, or if its end is missing.
     """
     with open_raster(path, allow_vrt=allow_vrt) as source:
+        check_complete(source, path)
         bands = tuple(
             band_of(source, path, i, name)
             for i, name in zip(_image_bands(source), _band_names(source), strict=True)
@@ -220,7 +301,37 @@ def band_of(source: DatasetReader, path: Path, index: int, name: str) -> Band:
         scale=None if says_nothing else scale,
         offset=None if says_nothing else offset,
         vrt=source.driver == 'VRT',
+        dtype=source.dtypes[index - 1],
     )
+
+
+def check_complete(source: DatasetReader, path: Path) -> None:
+    """Refuse a GeoTIFF whose end is missing, without reading its pixels.
+
+    A download that was interrupted opens well if the header comes first.
+
+    Args:
+        source: An open raster.
+        path: Its file.
+
+    Raises:
+        ValueError: If the last block ends behind the end of the file.
+    """
+    if source.driver != 'GTiff':
+        return
+    height, width = source.block_shapes[-1]
+    block = f'{(source.width - 1) // width}_{(source.height - 1) // height}'
+    # None for a block that is not stored, because all of it is nodata.
+    offset, length = (
+        source.get_tag_item(f'BLOCK_{what}_{block}', 'TIFF', bidx=source.count) or 0
+        for what in ('OFFSET', 'SIZE')
+    )
+    end, size = int(offset) + int(length), path.stat().st_size
+    if end > size:
+        raise ValueError(
+            f'the end of {path.name} is missing: it has {size} bytes of at least {end}; '
+            'copy or download it again'
+        )
 
 
 def _image_bands(source: DatasetReader) -> list[int]:
@@ -261,29 +372,45 @@ def _clip(window: Window, grid: Grid) -> tuple[Window | None, slice, slice]:
     )
 
 
-def _is_nodata(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np.bool_]:
-    if nodata is None or np.isnan(nodata):  # NaN is found among the values
-        return np.zeros(numbers.shape, np.bool_)
-    return np.asarray(numbers == nodata)
+def _shape(window: Window) -> tuple[int, int]:
+    return int(window.height), int(window.width)
 
 
-def _values(numbers: NDArray[np.generic], band: Band) -> NDArray[np.float32]:
-    values = numbers.astype(np.float32)
+def _is_float(dtype: str) -> bool:
+    return bool(np.issubdtype(np.dtype(dtype), np.floating))
+
+
+def _exclude(
+    numbers: NDArray[np.floating],
+    band: Band,
+    valid: NDArray[np.bool_],
+    zero: NDArray[np.bool_],
+) -> None:
+    """Take pixels out of *valid* and *zero* by what a band has stored."""
+    if band.nodata == 0:
+        zero &= numbers == 0
+    elif band.nodata is not None and not isnan(band.nodata):
+        valid &= numbers != band.nodata
+    if band.dtype is None or _is_float(band.dtype):
+        valid &= np.isfinite(numbers)
+
+
+def _in_order(
+    parts: Sequence[tuple[Sequence[int], NDArray[np.float32]]],
+) -> NDArray[np.float32]:
+    """Bands of several files in one array; those of a single file are not copied."""
+    if len(parts) == 1:
+        return parts[0][1]
+    bands = {i: band for here, stored in parts for i, band in zip(here, stored)}
+    return np.stack([bands[i] for i in range(len(bands))])
+
+
+def _to_values(numbers: NDArray[np.float32], band: Band) -> None:
+    """Turn stored numbers into values, in place."""
     if band.scale is not None:
-        values *= band.scale
+        numbers *= band.scale
     if band.offset is not None:
-        values += band.offset
-    return values
-
-
-def _nowhere(missing: NDArray[np.bool_], bands: Sequence[Band]) -> NDArray[np.bool_]:
-    """Where a pixel holds no measurement.
-
-    Zero is also a dark pixel (water in the near infrared), so as nodata it counts only
-    where every band has it. Any other nodata value counts in any band.
-    """
-    sentinel = [i for i, band in enumerate(bands) if band.nodata != 0]
-    return np.asarray(missing[sentinel].any(axis=0) | missing.all(axis=0))
+        numbers += band.offset
 
 
 def _mask_band(

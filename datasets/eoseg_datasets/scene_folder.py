@@ -11,7 +11,8 @@ from rasterio.enums import Resampling
 from torchgeo.datasets import DatasetNotFoundError
 
 from .classes import Classes
-from .inventory import Inventory, Rejected, find_scenes
+from .index import indexed_scenes
+from .inventory import Inventory, Rejected
 from .labels import Labels, find_classes, is_label, is_vector, open_labels
 from .scene import Scene
 from .scene_dataset import SceneDataset
@@ -137,8 +138,8 @@ class SceneFolder(SceneDataset):
 
 def _inventory(root: Path) -> Inventory:
     if (root / 'images').is_dir():
-        return find_scenes(root / 'images')
-    return find_scenes(root, ignore=_LABEL_FOLDERS)
+        return indexed_scenes(root / 'images')
+    return indexed_scenes(root, ignore=_LABEL_FOLDERS)
 
 
 def _no_scenes(dataset: SceneFolder, inventory: Inventory) -> Exception:

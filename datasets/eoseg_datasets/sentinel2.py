@@ -51,10 +51,10 @@ def open_safe(folder: Path, root: Path | None = None) -> Scene:
             'extract the whole product'
         )
     quantification, offsets = _radiometry(folder)
-    grids = {}
+    grids, dtypes = {}, {}
     for name, (_, path, _) in finest.items():
         with open_raster(path) as source:
-            grids[name] = grid_of(source)
+            grids[name], dtypes[name] = grid_of(source), source.dtypes[0]
     bands = tuple(
         Band(
             name=name,
@@ -63,6 +63,7 @@ def open_safe(folder: Path, root: Path | None = None) -> Scene:
             nodata=0,
             scale=1 / quantification,
             offset=offsets.get(name, 0) / quantification,
+            dtype=dtypes[name],
         )
         for name in _BAND_IDS
         if name in finest

@@ -4,33 +4,44 @@ Pixels are shared on the ground: two acquisitions of one place are one place.
 """
 
 import re
-from collections.abc import Hashable, Sequence
+import tempfile
+import warnings
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise, product
+from itertools import product
+from pathlib import Path
+from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pyproj
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.windows import Window
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from shapely import MultiPolygon, Polygon, STRtree
-from shapely.affinity import translate
 
+from .footprint import edges, footprint, moved
 from .grid import Grid
 from .scene import Scene, ScenePatch
 
 #: Names of pictures cut from one scene: what precedes the suffix is the scene.
 _CUT = re.compile(r'[_-](?:patch|tile|chip|crop)[_-]?\d.*$', re.IGNORECASE)
 
-#: Points on each edge of a footprint, which is curved in another CRS.
-_EDGE = 16
-
 #: With fewer scenes than these, scenes are divided; each part would get one or none.
 _ENOUGH_SCENES = 5
+
+#: Training, validation and test.
+_LEAST_GROUPS = 3
+
+#: Draws of which the best is taken where classes are counted.
+_DRAWS = 256
+
+#: Pixels by which blocks may be nearer than the buffer after a change of CRS.
+_ROUNDING = 0.01
+
+#: Counts the pixels of each class in regions: an array of shape (regions, K).
+ClassCounts = Callable[[Sequence[ScenePatch]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,57 @@ class Split:
     test: tuple[ScenePatch, ...]
     #: How it was made, in words for the log.
     rule: str
+
+    def write(self, path: Path, scenes: Sequence[Scene]) -> None:
+        """Write the regions as polygons to look at, complete or not at all.
+
+        Args:
+            path: GeoPackage to write. Its layer ``regions`` has the columns use, scene
+                and window (column, row, width and height in pixels). It is in longitude
+                and latitude; pictures that lie nowhere have coordinates of their own.
+            scenes: Scenes that were divided.
+
+        Raises:
+            ValueError: If some regions have a place and some have none.
+        """
+        uses = {'train': self.train, 'val': self.val, 'test': self.test}
+        write_regions(
+            path,
+            [
+                (use, scenes[region.scene], region.window)
+                for use, part in uses.items()
+                for region in part
+            ],
+        )
+
+
+def write_regions(path: Path, regions: Sequence[tuple[str, Scene, Window]]) -> None:
+    """Write regions of scenes as :meth:`Split.write` does.
+
+    Args:
+        path: GeoPackage to write.
+        regions: Use, scene and window of each.
+
+    Raises:
+        ValueError: If some regions have a place and some have none.
+    """
+    frame = gpd.GeoDataFrame(
+        {
+            'use': [use for use, _, _ in regions],
+            'scene': [scene.name for _, scene, _ in regions],
+            'window': [_text(window) for _, _, window in regions],
+        },
+        **_outlines([scene.grid.crop(window) for _, scene, window in regions]),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own, because SQLite puts files beside the one that it writes.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.split-') as folder:
+        part = Path(folder) / path.name
+        with warnings.catch_warnings():
+            # Pictures that lie nowhere have none.
+            warnings.filterwarnings('ignore', "'crs' was not provided")
+            frame.to_file(part, layer='regions', driver='GPKG', engine='pyogrio')
+        part.replace(path)
 
 
 def source_scene(name: str) -> str:
@@ -62,12 +124,15 @@ def split_scenes(
     val: float = 0.2,
     test: float = 0.2,
     seed: int = 0,
+    buffer: int | None = None,
+    class_counts: ClassCounts | None = None,
 ) -> Split:
     """Divide labelled scenes into training, validation and test regions.
 
     Pictures cut from one scene stay together, and so do scenes that overlap on the
     ground. If fewer than five such groups are there, the scenes are divided into blocks
-    with a gap between them; blocks that overlap on the ground stay together.
+    with a gap between them; blocks that overlap on the ground, or are nearer than the
+    gap in another scene, stay together.
 
     Args:
         scenes: All scenes of a folder.
@@ -76,30 +141,46 @@ def split_scenes(
         val: Share for validation.
         test: Share for testing; may be 0.
         seed: Chooses which are drawn.
+        buffer: Gap between blocks in pixels; by default an eighth of a patch. Regions
+            share no pixel without it, but what is near is alike: the wider it is, the
+            more honest is the score, and the less is left to learn from. Where scenes
+            are not divided there is none: they may touch.
+        class_counts: Counts the classes in regions, for example by a
+            :class:`~.census.Census`. With it, the best of 256 draws is taken: that in
+            which most classes occur in most parts; of these, in training; of these, the
+            one whose parts have most nearly their share of each class.
 
     Raises:
         ValueError: If the scenes are too small to be divided, or if the shares leave
             nothing for training.
     """
+    gap = patch_size // 8 if buffer is None else buffer
+    if gap < 0:
+        raise ValueError(f'buffer must be at least 0 pixels, got {gap}')
     wholes = [ScenePatch(i, _whole(scenes[i].grid)) for i in labelled]
     names = [source_scene(scenes[i].name) for i in labelled]
-    groups = _together(scenes, wholes, names)
-    if len(groups) >= _ENOUGH_SCENES:
+    groups = _together(wholes, names, _meeting(scenes, wholes, labelled, inset=0.5))
+    blocks: list[list[ScenePatch]] = []
+    if len(groups) < _ENOUGH_SCENES:
+        blocks = _ground_blocks(scenes, wholes, patch_size, gap)
+    if len(blocks) >= _LEAST_GROUPS:
+        rule = f'by blocks within {len(groups)} scenes ({len(blocks)} blocks)'
+        return _draw(blocks, val, test, seed, rule, class_counts)
+    # Also where few scenes cannot be divided, such as small ones side by side.
+    if len(groups) >= _LEAST_GROUPS:
         rule = f'by scene ({len(groups)} scenes)'
-        return _draw(groups, val, test, seed, rule)
-    blocks = _ground_blocks(scenes, wholes, patch_size)
-    if len(blocks) < 3:
-        raise _cannot_divide(scenes, wholes, patch_size)
-    rule = f'by blocks within {len(groups)} scenes ({len(blocks)} blocks)'
-    return _draw(blocks, val, test, seed, rule)
+        return _draw(groups, val, test, seed, rule, class_counts)
+    raise _cannot_divide(scenes, wholes, patch_size, buffer)
 
 
 def _together(
-    scenes: Sequence[Scene], regions: Sequence[ScenePatch], keys: Sequence[Hashable]
+    regions: Sequence[ScenePatch],
+    keys: Sequence[Hashable],
+    meeting: tuple[NDArray[np.intp], NDArray[np.intp]],
 ) -> list[list[ScenePatch]]:
-    """Regions in groups: of one key, or one on the ground, also through a third."""
+    """Regions in groups: of one key, or pairs that meet, also through a third."""
     number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    first, second = _overlaps(scenes, regions)
+    first, second = meeting
     labels = np.array([number[key] for key in keys])
     links = coo_array(
         (np.ones(len(first), np.int8), (labels[first], labels[second])),
@@ -112,69 +193,42 @@ def _together(
     return list(groups.values())
 
 
-def _overlaps(
-    scenes: Sequence[Scene], regions: Sequence[ScenePatch]
+def _meeting(
+    scenes: Sequence[Scene],
+    regions: Sequence[ScenePatch],
+    places: Sequence[int],
+    inset: float,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pairs of regions of different scenes that meet on the ground."""
+    """Pairs of regions of different places whose outlines meet on the ground.
+
+    Args:
+        scenes: All scenes.
+        regions: Windows of them.
+        places: Place of each region; those of one place are apart by making.
+        inset: Pixels from the edges of a region inwards to its outline.
+    """
     placed = [
         (i, shape)
         for i, region in enumerate(regions)
-        if (shape := _footprint(scenes[region.scene].grid.crop(region.window)))
+        if (shape := footprint(scenes[region.scene].grid.crop(region.window), inset))
     ]
     positions = np.array([i for i, _ in placed], np.intp)
     # An object array also where nothing is placed, as the tree demands.
     shapes = np.array([shape for _, shape in placed], object)
     first, second = STRtree(shapes).query(shapes, predicate='intersects')
-    scene = np.array([region.scene for region in regions])
+    place = np.array(places)
     first, second = positions[first], positions[second]
-    other = scene[first] != scene[second]
+    other = place[first] != place[second]
     return first[other], second[other]
 
 
-def _footprint(grid: Grid) -> Polygon | MultiPolygon | None:
-    """Outline in longitude and latitude; None for pictures that lie nowhere.
-
-    It runs through the centres of the outer pixels, so that neighbours do not meet.
-    """
-    to_ground = _to_ground(grid.crs)
-    if to_ground is None:
-        return None
-    edges = np.concatenate(_edges(grid, inset=0.5))
-    longitude, latitude = to_ground.transform(*_moved(edges.T, grid.transform))
-    if not np.isfinite([longitude, latitude]).all():
-        return None
-    longitude = np.unwrap(longitude, period=360)
-    shape = Polygon(np.stack([longitude, latitude], axis=1))
-    if longitude.min() >= -180 and longitude.max() <= 180:
-        return shape
-    # Across the date line: on either side of the map.
-    return MultiPolygon([translate(shape, turn) for turn in (-360, 0, 360)])
-
-
-@lru_cache
-def _to_ground(crs: CRS | None) -> pyproj.Transformer | None:
-    system = None if crs is None else pyproj.CRS.from_user_input(crs)
-    if system is None or system.is_engineering:
-        return None
-    return pyproj.Transformer.from_crs(system, 'EPSG:4326', always_xy=True)
-
-
-def _edges(grid: Grid, inset: float) -> list[NDArray[np.float64]]:
-    """Points in pixels on the top, right, bottom and left edge, in order around it."""
-    left, right = inset, grid.width - inset
-    top, bottom = inset, grid.height - inset
-    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-    return [np.linspace(start, stop, _EDGE + 1) for start, stop in pairwise(corners)]
-
-
-def _moved(points: NDArray[np.float64], by: Affine) -> NDArray[np.float64]:
-    """Points of shape (2, N) through an affine transform."""
-    x, y = points
-    return np.stack([by.a * x + by.b * y + by.c, by.d * x + by.e * y + by.f])
+def _inner(grid: Grid) -> Polygon | MultiPolygon | None:
+    """Footprint through the centres of the outer pixels: neighbours do not meet."""
+    return footprint(grid, inset=0.5)
 
 
 def _ground_blocks(
-    scenes: Sequence[Scene], wholes: Sequence[ScenePatch], patch_size: int
+    scenes: Sequence[Scene], wholes: Sequence[ScenePatch], patch_size: int, gap: int
 ) -> list[list[ScenePatch]]:
     """Blocks of all scenes, in groups that are one on the ground.
 
@@ -182,26 +236,40 @@ def _ground_blocks(
     cut by itself, each of its blocks would join several of the other's.
     """
     blocks: list[ScenePatch] = []
-    cut: list[tuple[Grid, list[Window]]] = []
+    keys: list[tuple[int, int]] = []
+    cuts: list[tuple[Grid, list[Window]]] = []
     for whole in sorted(wholes, key=_by_area):
         grid = scenes[whole.scene].grid
-        earlier = (here for here in cut if _lies_on(grid, here[0]))
-        if (under := next(earlier, None)) is None:
-            windows = _blocks(grid, patch_size)
-            cut.append((grid, windows))
+        under = (i for i, (other, _) in enumerate(cuts) if _lies_on(grid, other))
+        place = next(under, len(cuts))
+        if place == len(cuts):
+            windows = dict(enumerate(_blocks(grid, patch_size, gap)))
+            cuts.append((grid, list(windows.values())))
         else:
-            windows = [_carried(window, under[0], grid) for window in under[1]]
-        blocks += [
-            ScenePatch(whole.scene, window)
-            for window in windows
-            if under is None or min(window.width, window.height) >= patch_size
-        ]
-    return _together(scenes, blocks, range(len(blocks)))
+            windows = _carried_blocks(*cuts[place], grid, patch_size)
+        blocks += [ScenePatch(whole.scene, window) for window in windows.values()]
+        keys += [(place, number) for number in windows]
+    # Outlines half a gap outside meet where blocks are nearer than the gap.
+    inset = min(0.5, _ROUNDING - gap / 2)
+    meeting = _meeting(scenes, blocks, [place for place, _ in keys], inset)
+    return _together(blocks, keys, meeting)
+
+
+def _carried_blocks(
+    source: Grid, windows: Sequence[Window], target: Grid, patch_size: int
+) -> dict[int, Window]:
+    """Blocks of *source* on *target*, by number, without those smaller than a patch."""
+    carried = {i: _carried(window, source, target) for i, window in enumerate(windows)}
+    return {
+        i: window
+        for i, window in carried.items()
+        if min(window.width, window.height) >= patch_size
+    }
 
 
 def _lies_on(grid: Grid, other: Grid) -> bool:
     """Whether most of a grid lies on another one."""
-    shape, ground = _footprint(grid), _footprint(other)
+    shape, ground = _inner(grid), _inner(other)
     if shape is None or ground is None or not shape.intersects(ground):
         return False
     return bool(shape.intersection(ground).area > shape.area / 2)
@@ -216,9 +284,9 @@ def _carried(window: Window, source: Grid, target: Grid) -> Window:
     )
     part = source.crop(window)
     points = []
-    for edge in _edges(part, inset=0):
-        moved = np.array(across.transform(*_moved(edge.T, part.transform)))
-        points.append(_moved(moved, ~target.transform))
+    for edge in edges(part):
+        there = np.array(across.transform(*moved(edge.T, part.transform)))
+        points.append(moved(there, ~target.transform))
     top, right, bottom, left = points
     # Between the edges wherever they are; a thousandth of a pixel is rounding.
     first_row = max(int(np.ceil(np.max(top[1]) - 1e-3)), 0)
@@ -230,14 +298,18 @@ def _carried(window: Window, source: Grid, target: Grid) -> Window:
 
 
 def _cannot_divide(
-    scenes: Sequence[Scene], wholes: Sequence[ScenePatch], patch_size: int
+    scenes: Sequence[Scene],
+    wholes: Sequence[ScenePatch],
+    patch_size: int,
+    buffer: int | None,
 ) -> ValueError:
     largest = max(max(scenes[whole.scene].grid.shape) for whole in wholes)
     # Fewer blocks the larger the patch: the last size that leaves three.
     low, high = 0, patch_size
     while high - low > 1:
         middle = (low + high) // 2
-        enough = len(_ground_blocks(scenes, wholes, middle)) >= 3
+        gap = middle // 8 if buffer is None else buffer
+        enough = len(_ground_blocks(scenes, wholes, middle, gap)) >= _LEAST_GROUPS
         low, high = (middle, high) if enough else (low, middle)
     smaller = f'a --data.patch_size of at most {low} or ' if low else ''
     return ValueError(
@@ -262,8 +334,8 @@ def _draw(
     test: float,
     seed: int,
     rule: str,
+    class_counts: ClassCounts | None,
 ) -> Split:
-    order = np.random.default_rng(seed).permutation(len(groups))
     num_val = max(round(val * len(groups)), 1)
     num_test = max(round(test * len(groups)), 1) if test else 0
     if num_val + num_test >= len(groups):
@@ -271,16 +343,44 @@ def _draw(
             f'a split of {val:g} for validation and {test:g} for testing leaves none of '
             f'{len(groups)} regions for training; give smaller shares, such as 0.2 and 0.2'
         )
-    parts = np.split(order, [num_val, num_val + num_test])
+    rng = np.random.default_rng(seed)
+    draws = (
+        np.split(rng.permutation(len(groups)), [num_val, num_val + num_test])
+        for _ in range(_DRAWS)
+    )
+    if class_counts is None:
+        parts = next(draws)
+    else:
+        counts = _in_groups(groups, class_counts)
+        parts = max(draws, key=lambda parts: _merit(parts, counts))
     val_part, test_part, train_part = (
         tuple(region for i in sorted(part) for region in groups[i]) for part in parts
     )
     return Split(train_part, val_part, test_part, rule)
 
 
-def _blocks(grid: Grid, patch_size: int) -> list[Window]:
+def _in_groups(
+    groups: Sequence[Sequence[ScenePatch]], class_counts: ClassCounts
+) -> NDArray[np.int64]:
+    """Pixels of each class in each group, of shape (groups, K)."""
+    counts = class_counts([region for group in groups for region in group])
+    first = np.cumsum([0, *(len(group) for group in groups[:-1])])
+    return np.add.reduceat(counts, first, axis=0)
+
+
+def _merit(
+    parts: Sequence[NDArray[np.intp]], counts: NDArray[np.int64]
+) -> tuple[int, int, float]:
+    """Classes that occur in parts, those in training (the last part), evenness."""
+    held = np.array([counts[part].sum(axis=0) for part in parts])
+    present = (held > 0).sum(axis=1)
+    share = held / np.maximum(counts.sum(axis=0), 1)
+    wanted = np.array([[len(part)] for part in parts]) / len(counts)
+    return int(present.sum()), int(present[-1]), -float(np.abs(share - wanted).sum())
+
+
+def _blocks(grid: Grid, patch_size: int, gap: int) -> list[Window]:
     """At most 4 x 4 blocks that hold a patch each, with a gap between them."""
-    gap = patch_size // 8
     rows = _cuts(grid.height, patch_size, gap)
     cols = _cuts(grid.width, patch_size, gap)
     return [
@@ -294,3 +394,20 @@ def _cuts(length: int, size: int, gap: int) -> list[tuple[int, int]]:
     number = min(max((length + gap) // (size + gap), 1), 4)
     part = (length - (number - 1) * gap) // number
     return [(i * (part + gap), part) for i in range(number)]
+
+
+def _text(window: Window) -> str:
+    return ','.join(str(int(number)) for number in window.flatten())
+
+
+def _outlines(grids: Sequence[Grid]) -> dict[str, Any]:
+    """Geometry and CRS of a layer: of the Earth, or of a plane that is nowhere."""
+    placed = [footprint(grid) for grid in grids]
+    if all(placed):
+        return {'geometry': placed, 'crs': 'EPSG:4326'}
+    if any(placed):
+        raise ValueError(
+            f'{placed.count(None)} of {len(grids)} regions lie nowhere on Earth and the '
+            'others somewhere; give all scenes a CRS with rio edit-info --crs, or none'
+        )
+    return {'geometry': [Polygon(grid.corners) for grid in grids], 'crs': None}

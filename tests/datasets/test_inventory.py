@@ -1,5 +1,7 @@
 """Every file found is a scene or has a reason."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from tiny import WriteRaster, ramp
 
 from eoseg_datasets.handles import handle
 from eoseg_datasets.inventory import find_scenes
+from eoseg_datasets.scene import open_scene
 
 
 def test_scenes_are_found_in_all_folders_and_named_by_their_path(
@@ -42,6 +45,39 @@ def test_what_is_no_scene_has_a_reason(
     assert inventory.scenes == ()
     assert [item.status for item in inventory.rejected] == [status]
     assert reason in inventory.rejected[0].reason
+
+
+@pytest.mark.parametrize(
+    'profile', [{}, {'compress': 'deflate'}, {'interleave': 'band'}]
+)
+def test_a_file_whose_end_is_missing_is_no_scene(
+    tmp_path: Path, write_raster: WriteRaster, profile: dict[str, str]
+) -> None:
+    path = write_raster('a.tif', ramp(2, 64, 64), **profile)
+    assert find_scenes(tmp_path).failed == ()
+    path.write_bytes(path.read_bytes()[:-1])
+    (item,) = find_scenes(tmp_path).failed
+    assert re.search(r'the end of a\.tif is missing: .* download it again', item.reason)
+
+
+def test_bands_of_nodata_nan_are_equal_if_all_else_is(
+    write_raster: WriteRaster,
+) -> None:
+    path = write_raster('a.tif', ramp(2, 4, 4).astype(np.float32), nodata=np.nan)
+    one, other = open_scene(path), open_scene(path)
+    assert one == other
+    assert hash(one.bands) == hash(other.bands)
+    assert one.bands[0] != one.bands[1]
+    assert one.bands[0] != replace(one.bands[0], nodata=None)
+
+
+def test_a_scene_knows_the_type_of_its_numbers(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    write_raster('a.tif', ramp(1, 4, 4))
+    _landsat(write_raster, tmp_path)
+    for scene in find_scenes(tmp_path).scenes:
+        assert {band.dtype for band in scene.bands} == {'uint16'}
 
 
 def test_a_bad_file_does_not_hide_the_good_ones(
