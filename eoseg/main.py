@@ -21,6 +21,7 @@ COMMANDS = {
     'mosaic': ('mosaic', 'maps of several scenes onto one grid'),
     'evaluate': ('evaluate', 'compare maps with rasters or polygons'),
     'recipes': ('recipes', 'list, show and copy recipes'),
+    'datasets': ('datasets', 'list data sets, say what each is, prepare one'),
     'import': ('importing', 'a checkpoint of the authors of a method as one of eoseg'),
 }
 

@@ -47,7 +47,9 @@ ARGUMENTS = {
 }
 
 #: Options of LightningCLI itself.
-LIGHTNING = {'--config', '--seed_everything', '--print_config', '--ckpt_path'}
+LIGHTNING = {
+    '--config', '--seed_everything', '--print_config', '--ckpt_path', '--data',
+}  # fmt: skip
 
 #: Options of other programs that pages name.
 OF_OTHERS = {'--help', '--unset-nodata'}

@@ -7,7 +7,7 @@ import pyproj
 import torch
 from rasterio.transform import from_origin
 from torch import Tensor
-from torchgeo.datasets import GeoDataset
+from torchgeo.datasets import GeoDataset, L8Biome
 
 
 def place_of(
@@ -43,4 +43,15 @@ def stack_samples(samples: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         key: torch.stack(column) if isinstance(column[0], Tensor) else column
         for key, column in columns.items()
+    }
+
+
+def l8_biome_sources() -> dict[str, dict[str, str]]:
+    """Address and checksum of each archive of TorchGeo's L8 Biome, by biome."""
+    dataset: Any = L8Biome
+    # Version 0.8 has MD5 sums, 0.10 has SHA-256.
+    kind = 'sha256' if hasattr(dataset, 'sha256s') else 'md5'
+    return {
+        biome: {'url': dataset.url.format(biome), kind: digest}
+        for biome, digest in getattr(dataset, f'{kind}s').items()
     }

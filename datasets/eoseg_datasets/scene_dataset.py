@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyproj
+import shapely
 import torch
 from affine import Affine
 from matplotlib.colors import ListedColormap
@@ -193,16 +194,17 @@ class SceneDataset(GeoDataset):
         x, y, t = query
         asked = box(x.start, y.start, x.stop, y.stop)
         rows = np.sort(self.index.sindex.query(asked, predicate='intersects'))
-        near = self.index.iloc[rows]
-        near = near[near.index.overlaps(pd.Interval(t.start, t.stop, 'both'))]
-        if near.empty:
+        times = self.index.index
+        rows = rows[(times.left[rows] <= t.stop) & (times.right[rows] >= t.start)]
+        if not len(rows):
             raise IndexError(
                 f'query {query} touches no scene; bounds are {self.bounds}'
             )
-        scenes = near['scene'].tolist()
-        if len(scenes) > 1:
-            cover = near.intersection(asked).area.to_numpy()
-            scenes = [scenes[i] for i in np.argsort(-cover, kind='stable')]
+        if len(rows) > 1:
+            shapes = self.index.geometry.to_numpy()[rows]
+            cover = shapely.area(shapely.intersection(shapes, asked))
+            rows = rows[np.argsort(-cover, kind='stable')]
+        scenes = self.index['scene'].to_numpy()[rows].tolist()
         height, width = (
             round((y.stop - y.start) / y.step),
             round((x.stop - x.start) / x.step),
@@ -427,9 +429,11 @@ def _index(
     """Footprints and times, as TorchGeo's data sets have them."""
     target = _pyproj(crs)
     shapes = np.empty(len(scenes), object)
+    by_crs: dict[CRS, list[int]] = {}
+    for i, scene in enumerate(scenes):
+        by_crs.setdefault(scene.crs, []).append(i)
     # One reprojection for all scenes of a CRS: one by one they take seconds.
-    for own in {scene.crs for scene in scenes}:
-        here = [i for i, scene in enumerate(scenes) if scene.crs == own]
+    for own, here in by_crs.items():
         outlines = [Polygon(scenes[i].grid.corners) for i in here]
         shapes[here] = gpd.GeoSeries(outlines, crs=_pyproj(own)).to_crs(target)
     return gpd.GeoDataFrame(

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.warp import reproject, transform_bounds
+from rasterio.warp import reproject, transform, transform_bounds
 from rasterio.windows import Window
 
 from .grid import Grid
@@ -94,8 +94,28 @@ def warp_values(
         dst_crs=target.crs,
         resampling=resampling,
         init_dest_nodata=False,
+        **_kernel_scale(source, target),
     )
     return result[:-1], result[-1]
+
+
+def _kernel_scale(source: Grid, target: Grid) -> dict[str, float]:
+    """Target pixels per source pixel, as GDAL wants them to choose its kernel.
+
+    By itself GDAL takes the ratio of the windows that it is given. That of a rotated
+    window is too large, which blurs, and neighbouring windows are blurred differently.
+    """
+    col, row = target.width / 2, target.height / 2
+    points = [
+        target.transform @ (col + i, row + j) for i, j in [(0, 0), (1, 0), (0, 1)]
+    ]
+    xs, ys = transform(target.crs, source.crs, *zip(*points, strict=True))
+    centre, right, below = (
+        np.array(~source.transform @ point) for point in zip(xs, ys, strict=True)
+    )
+    across = float(np.linalg.norm(right - centre))
+    down = float(np.linalg.norm(below - centre))
+    return {'XSCALE': 1 / max(across, 1), 'YSCALE': 1 / max(down, 1)}
 
 
 def warp_image(
@@ -128,7 +148,7 @@ def warp_image(
         )
         # Weights of a cubic kernel sum to 1 only where none of them is missing.
         whole = there & (np.abs(weight - 1) < 1e-3)
-        result[:, whole] = total[:, whole]
+        result[:, whole] = total[:, whole] / weight[whole]
     return result, there
 
 

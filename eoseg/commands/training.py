@@ -13,12 +13,15 @@ from typing import Any
 os.environ.setdefault('JSONARGPARSE_DEPRECATION_WARNINGS', 'off')
 
 from jsonargparse import set_parsing_settings
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from eoseg_datasets.splits import write_regions
+
 from ..compat import GeoDataModule
+from ..datamodules.scenes import SceneDataModule
 from ..inputs import Inputs
 from ..tasks.base import Task
 from .console import say, show_log
@@ -125,6 +128,7 @@ class _CLI(LightningCLI):
             *(trainer['callbacks'] or []),
             self.best,
             self.last,
+            _SplitFile(self.out / 'split.gpkg'),
         ]
         if trainer['enable_progress_bar'] is not False:
             callbacks.append(RichProgressBar(console_kwargs={'stderr': True}))
@@ -142,6 +146,23 @@ class _CLI(LightningCLI):
             say(f'best mIoU on the validation regions: {float(score):.3f}')
             say('map scenes with it: eoseg predict SCENES CHECKPOINT --out maps')
             print(path)
+
+
+class _SplitFile(Callback):
+    """Where patches for training, validation and testing come from, to look at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: Any = getattr(trainer, 'datamodule', None)
+        if trainer.is_global_zero and isinstance(data, SceneDataModule):
+            regions = [
+                (use, part.dataset.scenes[region.scene], region.window)
+                for use, part in data.parts.items()
+                for region in part.regions
+            ]
+            write_regions(self.path, regions)
 
 
 def _make_room(out: Path, *, overwrite: bool) -> None:

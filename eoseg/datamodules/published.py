@@ -35,6 +35,7 @@ class PublishedSplitDataModule(SceneDataModule):
         num_workers: int = 0,
         bands: Sequence[str] | None = None,
         seed: int = 0,
+        download: bool = False,
         **kwargs: Any,
     ) -> None:
         """Initialize a new data module.
@@ -48,12 +49,14 @@ class PublishedSplitDataModule(SceneDataModule):
             num_workers: Processes that read patches; 0 reads in the main one.
             bands: Names of the bands to use; all of them by default.
             seed: Chooses the patches, and what is kept for validation.
-            **kwargs: More arguments of the data set, such as *download*.
+            download: Whether archives that are not in *root* are downloaded.
+            **kwargs: More arguments of the data set.
         """
         super().__init__(batch_size, patch_size, length, num_workers, seed)
         self.root = Path(root)
         self.bands = bands
-        self.arguments = kwargs
+        # Not all data sets can be downloaded.
+        self.arguments = kwargs | ({'download': True} if download else {})
 
     @cached_property
     def parts(self) -> Mapping[Use, Part]:

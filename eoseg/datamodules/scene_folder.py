@@ -9,7 +9,7 @@ from torchgeo.datasets import DatasetNotFoundError
 
 from eoseg_datasets import SceneFolder
 
-from .scenes import Part, SceneDataModule, Use, divided
+from .scenes import Part, Sampling, SceneDataModule, Use, divided, without_labels
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class SceneFolderDataModule(SceneDataModule):
         class_names: Sequence[str] | None = None,
         split: tuple[float, float] = (0.2, 0.2),
         seed: int = 0,
+        sampling: Sampling = 'area',
     ) -> None:
         """Initialize a new SceneFolderDataModule instance.
 
@@ -49,8 +50,11 @@ class SceneFolderDataModule(SceneDataModule):
                 folder has no ``classes.csv``.
             split: Shares of the scenes for validation and for testing.
             seed: Chooses the split and the patches.
+            sampling: How training patches are drawn: from the ``area`` of the scenes, so
+                that each holds a ``valid`` pixel, or ``balanced``, so that each class
+                has the same chance to be why a patch is drawn.
         """
-        super().__init__(batch_size, patch_size, length, num_workers, seed)
+        super().__init__(batch_size, patch_size, length, num_workers, seed, sampling)
         self.root = Path(root)
         self.bands = bands
         self.class_field = class_field
@@ -59,11 +63,7 @@ class SceneFolderDataModule(SceneDataModule):
 
     @cached_property
     def scenes(self) -> SceneFolder:
-        """The data set; all splits read from it.
-
-        Raises:
-            ValueError: If no scene has labels.
-        """
+        """The data set; all splits read from it."""
         try:
             dataset = SceneFolder(
                 self.root,
@@ -80,16 +80,36 @@ class SceneFolderDataModule(SceneDataModule):
         for item in dataset.rejected:
             if item.status == 'failed' or item.reason != 'not a raster':
                 log.info('%s is not used: %s', item.path, item.reason)
-        if not any(dataset.label_paths):
-            raise ValueError(
-                f'{self.root} has {len(dataset)} scenes but no labels. Put them into '
-                f'{self.root / "labels"}, a raster or polygons (GPKG, GeoJSON) of the '
-                f'same name for each scene, such as {dataset.scenes[0].name}.tif, or one '
-                'file of polygons for all'
-            )
         return dataset
+
+    @property
+    def labelled(self) -> bool:
+        """Whether some scenes have labels; a target domain does without."""
+        return bool(self.scenes.labelled)
+
+    @cached_property
+    def unlabelled(self) -> Part:
+        """Training regions without their labels, and all scenes that have none."""
+        if self.labelled:
+            return without_labels(self.parts['train'])
+        return without_labels(Part(self.scenes, ()))
 
     @cached_property
     def parts(self) -> Mapping[Use, Part]:
-        """One data set, divided by scene or by blocks."""
+        """One data set, divided by scene or by blocks.
+
+        Raises:
+            ValueError: If no scene has labels.
+        """
+        if not self.labelled:
+            raise self._no_labels()
         return divided(self.scenes, self.size, *self.shares, seed=self.seed)
+
+    def _no_labels(self) -> ValueError:
+        scenes = self.scenes.scenes
+        return ValueError(
+            f'{self.root} has {len(scenes)} scenes but no labels. Put them into '
+            f'{self.root / "labels"}, a raster or polygons (GPKG, GeoJSON) of the '
+            f'same name for each scene, such as {scenes[0].name}.tif, or one '
+            'file of polygons for all'
+        )

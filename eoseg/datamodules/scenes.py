@@ -17,6 +17,7 @@ from eoseg_datasets import (
     ScenePatch,
     stack_samples,
 )
+from eoseg_datasets.census import Density, cached_census
 from eoseg_datasets.classes import Classes
 from eoseg_datasets.scene_dataset import whole_scene
 from eoseg_datasets.splits import split_scenes
@@ -33,6 +34,12 @@ METRES_PER_DEGREE = 111_320
 
 #: Batches of an epoch at least, so that a small folder is not mostly validation.
 LEAST_BATCHES = 16
+
+#: Side in pixels of the cells that classes are counted in.
+CENSUS_SIDE = 64
+
+#: How training patches are drawn.
+Sampling = Literal['area', 'valid', 'balanced']
 
 #: What a part of the data is for.
 Use = Literal['train', 'val', 'test']
@@ -60,6 +67,7 @@ class SceneDataModule(GeoDataModule):
         length: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
+        sampling: Sampling = 'area',
     ) -> None:
         """Initialize a new SceneDataModule instance.
 
@@ -70,10 +78,15 @@ class SceneDataModule(GeoDataModule):
                 regions once.
             num_workers: Processes that read patches; 0 reads in the main one.
             seed: Chooses the split, where there is a choice, and the patches.
+            sampling: How training patches are drawn: from the ``area`` of the regions,
+                so that each of them holds a ``valid`` pixel, or ``balanced``, so that
+                each class has the same chance to be why a patch is drawn. The latter two
+                read all labels once; the census is kept in the cache.
         """
         super().__init__(SceneDataset, batch_size, patch_size, length, num_workers)
         self.size = patch_size
         self.seed = seed
+        self.sampling = sampling
         # TorchGeo's samplers give bounds; ours give windows of scenes.
         self.train_sampler: Any = None
         self.val_sampler: Any = None
@@ -87,26 +100,25 @@ class SceneDataModule(GeoDataModule):
     def parts(self) -> Mapping[Use, Part]:
         """What each use of the data reads; without ``test`` there is nothing to test."""
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels, so that there are :attr:`parts`."""
+        return True
+
+    @cached_property
+    def unlabelled(self) -> Part:
+        """What can be learned from without labels, for a target domain.
+
+        The training regions, and scenes that have no labels. The data set does not know
+        where labels are, so that none can be read.
+        """
+        return without_labels(self.parts['train'])
+
     @cached_property
     def inputs(self) -> Inputs:
         """What a model must know to read these scenes and to name its answer."""
         train = self.parts['train']
-        scenes, classes = train.dataset.scenes, _classes_of(train.dataset)
-        mean, std = band_statistics(scenes, train.regions, self.size)
-        scale = tuple(band.scale or 1.0 for band in scenes[0].bands)
-        offset = tuple(band.offset or 0.0 for band in scenes[0].bands)
-        return Inputs(
-            bands=train.dataset.bands,
-            mean=tuple(mean.tolist()),
-            std=tuple(std.tolist()),
-            classes=classes.names,
-            colors=classes.legend.colors,
-            patch_size=self.size,
-            res=_metres(train.dataset),
-            values=classes.values,
-            scale=scale if any(value != 1 for value in scale) else (),
-            offset=offset if any(offset) else (),
-        )
+        return inputs_of(train, classes_of(train.dataset), self.size)
 
     def setup(self, stage: str) -> None:
         """Set up data sets and samplers.
@@ -123,11 +135,7 @@ class SceneDataModule(GeoDataModule):
             ', '.join(f'{len(part.regions)} {use}' for use, part in parts.items()),
         )
         if stage == 'fit':
-            train = parts['train']
-            self.train_dataset = train.dataset
-            self.train_sampler = RandomSceneSampler(
-                train.regions, self.size, self.length or self._length(train), self.seed
-            )
+            self.learn_from(parts['train'], self.seed)
         if stage in ('fit', 'validate'):
             self.val_dataset = parts['val'].dataset
             self.val_sampler = GridSceneSampler(parts['val'].regions, self.size)
@@ -138,6 +146,39 @@ class SceneDataModule(GeoDataModule):
                 )
             self.test_dataset = test.dataset
             self.test_sampler = GridSceneSampler(test.regions, self.size)
+
+    def learn_from(self, train: Part, seed: int) -> None:
+        """Set up training patches.
+
+        Args:
+            train: What they are drawn from.
+            seed: Chooses them.
+        """
+        self.train_dataset = train.dataset
+        self.train_sampler = RandomSceneSampler(
+            train.regions,
+            self.size,
+            self.length or self._length(train),
+            seed,
+            self._density(train),
+        )
+
+    def _density(self, train: Part) -> Density | None:
+        if self.sampling == 'area':
+            return None
+        dataset = train.dataset
+        labels = (dataset.labels_of(i) for i in dataset.labelled)
+        # Labels that all pixels share lie in no file.
+        files = {path for item in labels if (path := getattr(item, 'path', None))}
+        census = cached_census(
+            dataset.scenes,
+            train.regions,
+            dataset.labels_of,
+            0 if dataset.classes is None else len(dataset.classes),
+            [*sorted(files), dataset.classes],
+            side=min(CENSUS_SIDE, self.size),
+        )
+        return census.balanced() if self.sampling == 'balanced' else census.even()
 
     def _length(self, train: Part) -> int:
         windows = [region.window for region in train.regions]
@@ -152,7 +193,8 @@ class SceneDataModule(GeoDataModule):
         Geometry is double precision and must not be cast with the images: in half
         precision a scene moves by kilometres.
         """
-        pixels = {key: batch[key] for key in ('image', 'mask', 'valid')}
+        keys = ('image', 'mask', 'valid')
+        pixels = {key: batch[key] for key in keys if key in batch}
         # TorchGeo's own deletes keys that differ between its versions.
         moved: dict[str, Any] = LightningDataModule.transfer_batch_to_device(
             self, pixels, device, dataloader_idx
@@ -197,7 +239,57 @@ def divided(
     return {use: Part(dataset, part) for use, part in regions.items() if part}
 
 
-def _classes_of(dataset: SceneDataset) -> Classes:
+def without_labels(part: Part) -> Part:
+    """The same regions, and all scenes without labels, in a data set that has no labels.
+
+    Args:
+        part: Regions of a data set, with or without labels.
+    """
+    dataset = part.dataset
+    alone = SceneDataset(
+        dataset.scenes,
+        [None] * len(dataset.scenes),
+        None,
+        resampling=dataset.resampling,
+        transforms=dataset.transforms,
+    )
+    never = sorted(set(range(len(alone.scenes))) - set(dataset.labelled))
+    rest = (whole_scene(alone.scenes, i) for i in never)
+    return Part(alone, (*part.regions, *rest))
+
+
+def inputs_of(train: Part, classes: Classes, patch_size: int) -> Inputs:
+    """What a model must know to read some scenes and to name its answer.
+
+    Args:
+        train: What it is trained on; statistics are those of its regions.
+        classes: What it answers.
+        patch_size: Side of a patch in pixels.
+    """
+    scenes = train.dataset.scenes
+    mean, std = band_statistics(scenes, train.regions, patch_size)
+    scale = tuple(band.scale or 1.0 for band in scenes[0].bands)
+    offset = tuple(band.offset or 0.0 for band in scenes[0].bands)
+    return Inputs(
+        bands=train.dataset.bands,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        classes=classes.names,
+        colors=classes.legend.colors,
+        patch_size=patch_size,
+        res=_metres(train.dataset),
+        values=classes.values,
+        scale=scale if any(value != 1 for value in scale) else (),
+        offset=offset if any(offset) else (),
+    )
+
+
+def classes_of(dataset: SceneDataset) -> Classes:
+    """Classes of a data set that has labels.
+
+    Raises:
+        ValueError: If it has none.
+    """
     if dataset.classes is None:
         raise ValueError(
             f'{type(dataset).__name__} has no labels here; training needs some'

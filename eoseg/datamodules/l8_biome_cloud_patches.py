@@ -1,0 +1,64 @@
+"""Clouds and their shadows in published patches of Landsat 8 scenes."""
+
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from typing import ClassVar
+
+from eoseg_datasets.l8_biome_cloud_patches import L8BiomeCloudPatches
+
+from .published import VAL_SHARE, PublishedSplitDataModule
+from .scenes import Part, Use, divided
+
+#: Share of the scenes for testing, as published for the patches.
+TEST_SHARE = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class L8BiomeCloudPatchesDataModule(PublishedSplitDataModule):
+    """Clouds in the published splits of patches, to compare with published numbers.
+
+    See :class:`~eoseg_datasets.l8_biome_cloud_patches.L8BiomeCloudPatches`. If patches of
+    one scene are in several splits, a warning says so: scores are too bright then.
+    """
+
+    dataset_type = L8BiomeCloudPatches
+    splits: ClassVar[Mapping[Use, str]] = {
+        'train': 'train',
+        'val': 'val',
+        'test': 'test',
+    }
+
+    @cached_property
+    def parts(self) -> Mapping[Use, Part]:
+        """The published splits."""
+        parts: Mapping[Use, Part] = super().parts
+        dataset = parts['train'].dataset
+        assert isinstance(dataset, L8BiomeCloudPatches)
+        if shared := dataset.shared_scenes():
+            log.warning(
+                'patches of %d scenes (such as %s) are in several of the published '
+                'splits, so that scores are too bright; use '
+                'L8BiomeCloudPatchesBySceneDataModule for any other claim than a '
+                'comparison',
+                len(shared),
+                next(iter(shared)),
+            )
+        return parts
+
+
+class L8BiomeCloudPatchesBySceneDataModule(PublishedSplitDataModule):
+    """Clouds in the patches of all published splits, divided anew by scene.
+
+    See :class:`~eoseg_datasets.l8_biome_cloud_patches.L8BiomeCloudPatches`. Of the scenes,
+    60 % are for training, 20 % for validation and 20 % for testing; no number that was
+    published can be compared.
+    """
+
+    dataset_type = L8BiomeCloudPatches
+
+    @cached_property
+    def parts(self) -> Mapping[Use, Part]:
+        """All patches, divided by the scene they were cut from."""
+        return divided(self._split('all'), self.size, VAL_SHARE, TEST_SHARE, self.seed)

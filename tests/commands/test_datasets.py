@@ -1,0 +1,73 @@
+"""`eoseg datasets` answers from the docstrings, without importing TorchGeo."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import write_fake
+
+import eoseg_datasets
+from eoseg.main import main
+
+
+def test_the_list_has_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['datasets', 'list']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = {line.split()[0] for line in lines}
+    public = set(eoseg_datasets.__all__)
+    assert {'Grass', 'SceneFolder', 'WebTiles'} <= listed
+    assert listed <= public
+    assert all(line.endswith('.') for line in lines)
+
+
+def test_info_is_the_docstring_in_plain_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(['datasets', 'info', 'Grass']) == 0
+    out = capsys.readouterr().out
+    assert 'middle-low' in out and 'CC BY-NC 4.0' in out
+    assert '``' not in out and ':class:' not in out and 'code-block' not in out
+
+
+@pytest.mark.parametrize('action', ['info', 'prepare'])
+def test_an_unknown_name_is_answered_by_the_nearest(
+    action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ['a', 'b'] if action == 'prepare' else []
+    assert main(['datasets', action, 'Gras', *words]) == 2
+    assert 'Did you mean Grass?' in capsys.readouterr().err
+
+
+def test_a_data_set_read_as_it_comes_needs_no_preparing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(['datasets', 'prepare', 'Grass', 'a', 'b']) == 2
+    assert 'read as it comes' in capsys.readouterr().err
+
+
+def test_scenes_of_clouds_are_cut_into_patches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eoseg_datasets import l8_biome_cloud_patches
+
+    source = write_fake('l8_biome_clouds', tmp_path / 'scenes')
+    cut = l8_biome_cloud_patches.cut_patches
+    # The fake scenes are smaller than a published patch.
+    monkeypatch.setattr(
+        l8_biome_cloud_patches,
+        'cut_patches',
+        lambda scenes, target: cut(scenes, target, size=16, drop_clear=False),
+    )
+    target = tmp_path / 'patches'
+    assert main(['datasets', 'prepare', 'L8BiomeClouds', str(source), str(target)]) == 0
+    assert 'train' in capsys.readouterr().out
+    assert list(target.rglob('img_dir/train/*.png'))
+
+
+def test_the_list_does_not_wait_for_torch() -> None:
+    code = (
+        'import sys; from eoseg.main import main; main(["datasets", "list"]); '
+        'assert not {"torch", "torchgeo"} & set(sys.modules)'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, stdout=subprocess.DEVNULL)
