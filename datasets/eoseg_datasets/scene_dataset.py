@@ -58,7 +58,7 @@ class SceneDataset(GeoDataset):
     the six numbers of an affine transform), see :meth:`grid_of`.
     """
 
-    #: Bands shown as red, green and blue by :meth:`plot`; else the first three.
+    #: Bands shown as red, green and blue by ``plot``; else the first three.
     rgb_bands: ClassVar[tuple[str, ...]] = ()
 
     def __init__(

@@ -12,12 +12,15 @@ import numpy as np
 import rasterio
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 from rasterio.warp import transform
 
 from eoseg.io.cog import read_legend
+from eoseg_datasets import RandomSceneSampler, SceneFolder
+from eoseg_datasets.census import take_census
 from eoseg_datasets.classes import Legend
+from eoseg_datasets.splits import split_scenes
 
 HERE = Path(__file__).parent
 
@@ -27,6 +30,9 @@ GAMMA = 1.4
 
 #: Colour of pixels without data: none of those of the classes.
 NOTHING = 0.82, 0.84, 0.86
+
+#: Colours of training, validation and test regions.
+PARTS = '#2563eb', '#f59e0b', '#dc2626'
 
 #: Bands of the generated scenes that are red, green and blue, counted from 1.
 RGB = (3, 2, 1)
@@ -53,6 +59,7 @@ def main() -> None:
     save(scene_map_confidence(demo, 'east_2023-08-14'), 'scene.jpg')
     save(seam(demo), 'sources.jpg')
     save(scene_and_labels(demo, 'train_2023-06-18'), 'labels.jpg')
+    save(split_and_patches(demo, 'train_2023-06-18'), 'split.jpg')
 
 
 def scenes_and_mosaic(demo: Path) -> Figure:
@@ -121,6 +128,55 @@ def scene_and_labels(demo: Path, name: str) -> Figure:
     labels = read_classes(train / 'labels' / f'{name}.tif', legend)
     show(axes[1], labels, f'labels/{name}.tif')
     legend_below(figure, legend, columns=4)
+    return figure
+
+
+def split_and_patches(demo: Path, name: str) -> Figure:
+    """A scene in blocks, and where training patches are drawn in two ways."""
+    figure, axes = plt.subplots(1, 3, figsize=(16, 5.6), layout='constrained')
+    dataset = SceneFolder(demo / 'train')
+    scene = [scene.name for scene in dataset.scenes].index(name)
+    split = split_scenes(dataset.scenes, [scene], patch_size=64)
+    picture = read_rgb(demo / 'train' / 'images' / f'{name}.tif')
+    show(axes[0], picture, 'split.gpkg')
+    parts = {'train': split.train, 'val': split.val, 'test': split.test}
+    for color, (use, regions) in zip(PARTS, parts.items(), strict=True):
+        for region in regions:
+            left, top, width, height = region.window.flatten()
+            box = Rectangle(
+                (left, top), width, height, facecolor=color, alpha=0.45, edgecolor=color
+            )
+            axes[0].add_patch(box)
+        axes[0].add_patch(Rectangle((0, 0), 0, 0, color=color, label=use))
+    axes[0].legend(loc='lower right')
+    assert dataset.classes is not None
+    legend = dataset.classes.legend
+    census = take_census(
+        dataset.scenes, split.train, dataset.labels_of, len(legend.classes), side=16
+    )
+    drawn = {
+        sampling: list(RandomSceneSampler(split.train, 16, 500, density=density))
+        for sampling, density in [('area', None), ('balanced', census.balanced())]
+    }
+    labels = read_classes(demo / 'train' / 'labels' / f'{name}.tif', legend)
+    show(axes[1], labels, 'sampling balanced: middles of the patches')
+    middles = [(p.window.col_off + 8, p.window.row_off + 8) for p in drawn['balanced']]
+    axes[1].scatter(*zip(*middles, strict=True), s=6, color='black', linewidths=0)
+    places = np.arange(len(legend.classes))
+    for offset, (sampling, patches_drawn) in zip(
+        (-0.2, 0.2), drawn.items(), strict=True
+    ):
+        masks = [dataset[patch]['mask'].numpy() for patch in patches_drawn]
+        shown = [np.mean([(mask == c).any() for mask in masks]) for c in places]
+        fill = (
+            {'color': legend.colors} if sampling == 'balanced' else {'color': 'white'}
+        )
+        axes[2].barh(
+            places + offset, shown, 0.38, edgecolor='#4b5563', label=sampling, **fill
+        )
+    axes[2].set(yticks=places, yticklabels=legend.classes, xlim=(0, 1))
+    axes[2].invert_yaxis()
+    axes[2].set_title('share of patches that show a class (white: by area)', loc='left')
     return figure
 
 
