@@ -29,7 +29,10 @@ PAGES = sorted(
 
 #: Where arguments of `eoseg fit` come from: file, class and what precedes them.
 ARGUMENTS = {
-    '--data.': [('eoseg/datamodules/scene_folder.py', 'SceneFolderDataModule')],
+    '--data.': [
+        ('eoseg/datamodules/scene_folder.py', 'SceneFolderDataModule'),
+        ('eoseg/datamodules/published.py', 'PublishedSplitDataModule'),
+    ],
     '--model.': [
         ('eoseg/tasks/distillation.py', 'Distillation'),
         ('eoseg/tasks/segmentation.py', 'Segmentation'),

@@ -9,9 +9,16 @@ from pathlib import Path
 from ..errors import OutputExistsError
 from ..recipes import DEFAULT, find_recipe
 
-#: Networks of the default recipe, and the options for their weights.
-BACKBONE, BACKBONE_WEIGHTS = 'tf_efficientnet_lite0', '--model.network.backbone_weights'
-TEACHER, TEACHER_WEIGHTS = 'vit_small_patch14_dinov2', '--model.teacher.weights'
+#: Backbone and teacher of the recipes that look for pretrained weights.
+NETWORKS = {
+    DEFAULT: ('tf_efficientnet_lite0', 'vit_small_patch14_dinov2'),
+    'clouds-ktda': ('convnext_base', 'vit_base_patch14_dinov2'),
+    'grass-ktda': ('convnext_base', 'vit_base_patch14_dinov2'),
+}
+
+#: Options for names and weights of the two.
+BACKBONE = '--model.network.backbone', '--model.network.backbone_weights'
+TEACHER = '--model.teacher.name', '--model.teacher.weights'
 
 log = logging.getLogger(__name__)
 
@@ -154,35 +161,51 @@ def _options(word: str, asked: _Asked, config: Path) -> list[str]:
     if asked.config:
         return [*asked.rest, *root]
     words = ['--config', str(config), *root]
-    if word == 'fit' and asked.recipe == DEFAULT:
-        words += _local_weights(asked.rest)
+    recipe = asked.recipe.replace('_', '-')
+    if word == 'fit' and recipe in NETWORKS:
+        words += _local_weights(recipe, asked.rest)
     return [*words, *asked.rest]
 
 
-def _local_weights(given: list[str]) -> list[str]:
-    """Pretrained weights of the default recipe, as far as they are on this machine."""
+def _local_weights(recipe: str, given: list[str]) -> list[str]:
+    """Pretrained weights of a recipe, as far as they are on this machine."""
     from ..models import find_weights
 
     words = []
-    for option, name, without in (
-        (BACKBONE_WEIGHTS, BACKBONE, []),
-        (TEACHER_WEIGHTS, TEACHER, ['--model.teacher', 'null']),
+    backbone, teacher = NETWORKS[recipe]
+    for default, (naming, option), without in (
+        (backbone, BACKBONE, []),
+        (teacher, TEACHER, ['--model.teacher', 'null']),
     ):
         part = option.rpartition('.')[0]
         if _value(given, option) is not None or _value(given, part) == 'null':
             continue
+        name = _value(given, naming) or default
+        how = _how_to_get(name, option)
         if path := find_weights(name):
             words += [option, str(path)]
-        else:
+        elif recipe == DEFAULT:
             words += without
             log.warning(
                 'no weights of %s on this machine: training goes on without, which costs '
-                'accuracy. Get model.safetensors of timm/%s from Hugging Face and save it '
-                'as %s.safetensors in ~/.cache/eoseg/weights (or $EOSEG_WEIGHTS), or give '
-                '%s FILE',
+                'accuracy. %s',
                 name,
-                name,
-                name,
-                option,
+                how,
             )
+        else:
+            # A long training, of another experiment than the one that was asked for.
+            raise FileNotFoundError(f'no weights of {name} on this machine. {how}')
     return words
+
+
+def _how_to_get(name: str, option: str) -> str:
+    import timm
+
+    # The repository has a tag after the name.
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    source = getattr(config, 'hf_hub_id', None) or f'timm/{name}'
+    return (
+        f'Get model.safetensors of {source} from Hugging Face and save it as '
+        f'{name}.safetensors in ~/.cache/eoseg/weights (or $EOSEG_WEIGHTS), or give '
+        f'{option} FILE'
+    )

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from eoseg_datasets.l8_biome_cloud_patches import L8BiomeCloudPatches
 
-from .published import VAL_SHARE, PublishedSplitDataModule
+from .published import VAL_SHARE, PublishedPicturesDataModule
 from .scenes import Part, Use, divided
 
 #: Share of the scenes for testing, as published for the patches.
@@ -16,11 +16,14 @@ TEST_SHARE = 0.2
 log = logging.getLogger(__name__)
 
 
-class L8BiomeCloudPatchesDataModule(PublishedSplitDataModule):
+class L8BiomeCloudPatchesDataModule(PublishedPicturesDataModule):
     """Clouds in the published splits of patches, to compare with published numbers.
 
     See :class:`~eoseg_datasets.l8_biome_cloud_patches.L8BiomeCloudPatches`. If patches of
     one scene are in several splits, a warning says so: scores are too bright then.
+
+    As in the paper, statistics are those of ImageNet, and training patches are flipped
+    left to right and changed in brightness and colour at random.
     """
 
     dataset_type = L8BiomeCloudPatches
@@ -48,12 +51,13 @@ class L8BiomeCloudPatchesDataModule(PublishedSplitDataModule):
         return parts
 
 
-class L8BiomeCloudPatchesBySceneDataModule(PublishedSplitDataModule):
+class L8BiomeCloudPatchesBySceneDataModule(PublishedPicturesDataModule):
     """Clouds in the patches of all published splits, divided anew by scene.
 
     See :class:`~eoseg_datasets.l8_biome_cloud_patches.L8BiomeCloudPatches`. Of the scenes,
     60 % are for training, 20 % for validation and 20 % for testing; no number that was
-    published can be compared.
+    published can be compared. Statistics and augmentation are as with the published
+    splits.
     """
 
     dataset_type = L8BiomeCloudPatches

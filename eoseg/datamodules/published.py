@@ -1,16 +1,25 @@
 """Data sets that come divided into training, validation and test."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from torch import nn
+
 from eoseg_datasets import SceneDataset
 
+from ..inputs import Inputs
+from ..transforms import PhotometricDistortion, RandomFlips
 from .scenes import Part, SceneDataModule, Use, divided, whole
 
 #: Share of the training split that is kept for validation where none is published.
 VAL_SHARE = 0.2
+
+#: Mean and standard deviation of red, green and blue in ImageNet, of 255.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class PublishedSplitDataModule(SceneDataModule):
@@ -57,6 +66,11 @@ class PublishedSplitDataModule(SceneDataModule):
         self.bands = bands
         # Not all data sets can be downloaded.
         self.arguments = kwargs | ({'download': True} if download else {})
+        self.train_aug = self.augmentation()
+
+    def augmentation(self) -> nn.Module:
+        """What changes batches of training patches at random."""
+        return RandomFlips()
 
     @cached_property
     def parts(self) -> Mapping[Use, Part]:
@@ -74,3 +88,31 @@ class PublishedSplitDataModule(SceneDataModule):
             self.root, split=name, bands=self.bands, **self.arguments
         )
         return dataset
+
+
+class PublishedPicturesDataModule(PublishedSplitDataModule):
+    """A data set of pictures, red, green and blue in 8 bit, with published splits.
+
+    They are treated as the authors of KTDA do. Statistics are those of ImageNet, which
+    pretrained networks know, a frozen teacher above all. Training patches are flipped
+    left to right only, and changed in brightness and colour if they have three bands.
+    """
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What a model must know to read these pictures and to name its answer."""
+        inputs: Inputs = super().inputs
+        dataset_type: Any = self.dataset_type
+        places = [dataset_type.all_bands.index(band) for band in inputs.bands]
+        return replace(
+            inputs,
+            mean=tuple(IMAGENET_MEAN[place] for place in places),
+            std=tuple(IMAGENET_STD[place] for place in places),
+        )
+
+    def augmentation(self) -> nn.Module:
+        """What changes batches of training patches at random."""
+        flips = RandomFlips(['horizontal'])
+        if self.bands is not None and len(self.bands) != 3:
+            return flips
+        return nn.Sequential(flips, PhotometricDistortion())

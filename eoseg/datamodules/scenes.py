@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import nn
 
 from eoseg_datasets import (
     GridSceneSampler,
@@ -92,7 +93,7 @@ class SceneDataModule(GeoDataModule):
         self.val_sampler: Any = None
         self.test_sampler: Any = None
         self.collate_fn = stack_samples
-        self.train_aug = RandomFlips()
+        self.train_aug: nn.Module = RandomFlips()
         self.aug = lambda batch: batch
 
     @property

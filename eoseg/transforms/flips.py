@@ -1,20 +1,33 @@
 """Random flips of a batch."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import kornia.augmentation as K
 from torch import nn
+
+_FLIPS = {'horizontal': K.RandomHorizontalFlip, 'vertical': K.RandomVerticalFlip}
 
 
 class RandomFlips(nn.Module):
     """Flip each sample at random: seen from above, no side is up."""
 
-    def __init__(self) -> None:
-        """Initialize a new RandomFlips instance."""
+    def __init__(
+        self,
+        directions: Sequence[Literal['horizontal', 'vertical']] = (
+            'horizontal',
+            'vertical',
+        ),
+    ) -> None:
+        """Initialize a new RandomFlips instance.
+
+        Args:
+            directions: Left and right are exchanged by a ``horizontal`` flip, top and
+                bottom by a ``vertical`` one, each with a probability of one half.
+        """
         super().__init__()
         self.flips = K.AugmentationSequential(
-            K.RandomHorizontalFlip(p=0.5),
-            K.RandomVerticalFlip(p=0.5),
+            *(_FLIPS[direction](p=0.5) for direction in directions),
             data_keys=['input', 'mask', 'mask'],
         )
 

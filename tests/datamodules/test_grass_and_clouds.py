@@ -58,6 +58,32 @@ def test_grass_gives_batches_and_says_what_a_model_sees(root: Path) -> None:
     assert module.inputs.res is None
 
 
+def test_pictures_have_the_statistics_of_imagenet_band_by_band(root: Path) -> None:
+    module = GrassDataModule(root / 'grass', bands=('B', 'R'), **SIZES)
+    assert module.inputs.mean == (103.53, 123.675)
+    assert module.inputs.std == (57.375, 58.395)
+
+
+def test_pictures_are_distorted_in_training_and_stay_within_8_bit(root: Path) -> None:
+    module = L8BiomeCloudPatchesDataModule(
+        root / 'l8_biome_cloud_patches', **(SIZES | {'batch_size': 8, 'length': 8})
+    )
+    batch = first_batch(module)
+    torch.manual_seed(0)
+    changed = module.train_aug(dict(batch))
+    assert (changed['image'] % 1 > 0).any()  # no longer whole numbers
+    assert 0 <= changed['image'].min() and changed['image'].max() <= 255
+    # The class of a pixel is its row modulo 4: flips are left to right alone.
+    assert torch.equal(changed['mask'], batch['mask'])
+
+
+def test_pictures_of_two_bands_are_only_flipped(root: Path) -> None:
+    module = GrassDataModule(root / 'grass', bands=('R', 'G'), **SIZES)
+    batch = first_batch(module)
+    columns = module.train_aug(dict(batch))['image'].sort(dim=3).values
+    assert torch.equal(columns, batch['image'].sort(dim=3).values)
+
+
 def test_scenes_of_clouds_are_divided_by_scene(root: Path) -> None:
     module = L8BiomeCloudsDataModule(
         root / 'l8_biome_clouds', bands=('B4', 'B3', 'B2'), **SIZES
