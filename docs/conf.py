@@ -44,7 +44,7 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 # Names of other projects resolve by their inventories, which need a network.
 OTHERS = [
-    'affine', 'collections', 'datetime', 'geopandas', 'lightning', 'matplotlib', 'numpy',
+    'affine', 'collections', 'datetime', 'geopandas', 'gpd', 'lightning', 'matplotlib', 'numpy',
     'pandas', 'pathlib', 'pyproj', 'pystac', 'rasterio', 'shapely', 'timm', 'torch',
     'torchgeo', 'torchmetrics', 'types',
 ]  # fmt: skip

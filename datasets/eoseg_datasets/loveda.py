@@ -80,7 +80,7 @@ class LoveDA(SceneDataset):
     all_bands = ('R', 'G', 'B')
     rgb_bands = all_bands
     splits = ('train', 'val', 'test')
-    #: The two domains. (What is read is :attr:`scenes`, as in every data set here.)
+    #: The two domains. (What is read is ``scenes``, as in every data set here.)
     domains = ('urban', 'rural')
 
     CLASSES: ClassVar[Classes] = Classes(

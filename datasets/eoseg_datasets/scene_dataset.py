@@ -54,7 +54,7 @@ class SceneDataset(GeoDataset):
     A sample has the keys ``image`` (float32, of shape (C, H, W)), ``valid`` (bool, of
     shape (H, W)), with labels ``mask`` (int64, of shape (H, W), 255 = no label) and
     those by which TorchGeo says where it lies. These are not exact in every version;
-    ours are: ``scene`` (position in :attr:`scenes`) and ``scene_transform`` (float64,
+    ours are: ``scene`` (position in ``scenes``) and ``scene_transform`` (float64,
     the six numbers of an affine transform), see :meth:`grid_of`.
     """
 
@@ -120,7 +120,7 @@ class SceneDataset(GeoDataset):
         """Labels of a scene, None if it has none.
 
         Args:
-            scene: Its position in :attr:`scenes`.
+            scene: Its position in ``scenes``.
         """
         return self._labels[scene]
 

@@ -122,7 +122,7 @@ class SceneFolder(SceneDataset):
         """Labels of a scene, None if it has none.
 
         Args:
-            scene: Its position in :attr:`scenes`.
+            scene: Its position in ``scenes``.
         """
         path = self.label_paths[scene]
         if path is None or self.classes is None:

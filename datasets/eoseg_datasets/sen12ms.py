@@ -241,7 +241,7 @@ class SEN12MS(SceneDataset):
         """Labels of a patch.
 
         Args:
-            scene: Its position in :attr:`scenes`.
+            scene: Its position in ``scenes``.
         """
         # Made on demand: 160,000 of them would take some 100 MB.
         path = self.root / self._patches[scene].file('lc')

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 class SceneFolderDataModule(SceneDataModule):
     """Any folder of scenes with their labels, split so that nothing leaks.
 
-    Bands, statistics and classes are read from the data; :attr:`inputs` has them.
+    Bands, statistics and classes are read from the data; ``inputs`` has them.
     """
 
     def __init__(

@@ -57,8 +57,8 @@ class Part:
 class SceneDataModule(GeoDataModule):
     """Patches of scenes in batches, for training, validation and testing.
 
-    Bands, statistics and classes are read from the data; :attr:`inputs` has them. A data
-    module of some data set says what :attr:`parts` it has.
+    Bands, statistics and classes are read from the data; ``inputs`` has them. A data
+    module of some data set says what ``parts`` it has.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class SceneDataModule(GeoDataModule):
 
     @property
     def labelled(self) -> bool:
-        """Whether there are labels, so that there are :attr:`parts`."""
+        """Whether there are labels, so that there are ``parts``."""
         return True
 
     @cached_property
