@@ -18,7 +18,7 @@ from ..errors import SceneMismatchError
 from ..io.lock import locked
 from ..io.report import Report, SceneReport
 from .console import say
-from .mosaic import parse_crs, write_mosaic
+from .mosaic import Request, parse_crs, write_mosaic
 from .options import positive, positive_int
 from .products import MapFolder
 
@@ -277,9 +277,8 @@ def _mosaic(mapper: _Mapper, scenes: Sequence[Scene]) -> SceneReport | None:
                 [folder.path(scene, 'probabilities') for scene in mapped],
                 folder.mosaic,
                 folder.legend,
-                parse_crs(options.crs),
-                options.res,
-                tags=tags,
+                Request(crs=parse_crs(options.crs), res=options.res),
+                tags,
             )
         if not options.probabilities:
             folder.forget_probabilities(mapper.written)

@@ -1,32 +1,54 @@
 """Several maps onto one grid: probabilities are blended, classes never averaged."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from affine import Affine
+import torch
 from numpy.typing import NDArray
-from pyproj import Geod, Transformer
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.warp import transform_bounds
+from rasterio.features import geometry_mask
 from rasterio.windows import Window
 from rtree.index import Index
 from scipy.ndimage import distance_transform_edt
+from shapely import MultiPolygon, Polygon, box
+from torch import Tensor
+from torch.nn.functional import one_hot
 
 from eoseg_datasets.classes import NODATA
 from eoseg_datasets.grid import Grid
 from eoseg_datasets.handles import handle
-from eoseg_datasets.warp import aligned_window, source_window, warp_labels, warp_values
+from eoseg_datasets.warp import aligned_window
 
-#: Pixels of a mosaic per pixel of its scenes, from which on it is mostly nothing.
-SPARSE = 1000
+from .modes import Contribution, Merged, Mode, blend
+from .target import bounds_in, ground_res
+from .warp import (
+    Footprint,
+    Positions,
+    bilinear,
+    coarser,
+    mean_footprint,
+    nearest,
+    nearest_footprint,
+    period,
+    warp,
+)
 
 #: Pixels along the longer side of the mask in which distances to the edge are measured.
 _DISTANCE_SIDE = 1024
+
+#: Scenes whose distances are kept, of up to 1 MB each.
+_KEPT = 64
+
+#: Weight at the very edge, where a scene that is alone counts in full.
+_LEAST = 1e-3
+
+#: Side of a block that is not divided further, whatever it needs.
+_SMALLEST = 32
 
 
 @dataclass(frozen=True)
@@ -34,38 +56,59 @@ class MapSource:
     """A map of one scene, to be mosaicked."""
 
     name: str
-    #: Probabilities, one uint8 band per class with 254 for 1, or classes in one band.
+    #: Probabilities, one band per class, or classes in one band.
     path: Path
     grid: Grid
     num_classes: int
     has_probabilities: bool
+    #: Value of pixels without a class; None if every pixel has one.
+    nodata: float | None = NODATA
+    #: What to multiply stored probabilities by.
+    scale: float = 1 / 254
 
-    def read(self, window: Window) -> NDArray[np.uint8]:
-        """Stored numbers of a window, of shape (bands, H, W); 255 where there are none."""
-        return np.asarray(handle(self.path).read(window=window))
+    def read(self, window: Window, step: int = 1) -> NDArray[Any]:
+        """Stored numbers, from an overview if the map has one that fits.
 
-    @cached_property
-    def edge_distance(self) -> tuple[NDArray[np.float32], Grid]:
-        """Distance of valid pixels to the edge of valid data, in pixels, on a coarse grid.
+        Args:
+            window: In pixels of an overview whose pixels are *step* pixels wide.
+            step: 1 for the map itself.
 
-        Nodata inside the scene (a lake masked out) is an edge too.
+        Returns:
+            Of shape (bands, H, W).
         """
-        step = max(-(-max(self.grid.shape) // _DISTANCE_SIDE), 1)
-        shape = -(-self.grid.height // step), -(-self.grid.width // step)
-        stored = handle(self.path).read(
-            1, out_shape=shape, resampling=Resampling.nearest
+        if step == 1:
+            return np.asarray(handle(self.path).read(window=window))
+        coarse = coarser(self.grid, step)
+        across = self.grid.width / coarse.width
+        down = self.grid.height / coarse.height
+        resampling = Resampling.average if self.has_probabilities else Resampling.mode
+        source = handle(self.path)
+        return np.asarray(
+            source.read(
+                window=Window(
+                    window.col_off * across,
+                    window.row_off * down,
+                    window.width * across,
+                    window.height * down,
+                ),
+                out_shape=(source.count, int(window.height), int(window.width)),
+                resampling=resampling,
+            )
         )
-        # A frame of nodata: the border of the raster is an edge.
-        inside = np.pad(stored != NODATA, 1)
-        distance = distance_transform_edt(inside)[1:-1, 1:-1] * step
-        scale = self.grid.width / shape[1], self.grid.height / shape[0]
-        coarse = Grid(
-            self.grid.crs,
-            self.grid.transform @ Affine.scale(*scale),
-            shape[1],
-            shape[0],
-        )
-        return distance.astype(np.float32), coarse
+
+    def valid(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where one band of stored numbers is a class or a probability."""
+        there = np.isfinite(stored)
+        if self.nodata is not None and np.isfinite(self.nodata):
+            there &= stored != self.nodata
+        if not self.has_probabilities:
+            there &= (stored >= 0) & (stored < self.num_classes)
+        return np.asarray(there)
+
+    def footprint(self, target: Grid) -> Footprint:
+        """What to read for a block of the mosaic."""
+        plan = mean_footprint if self.has_probabilities else nearest_footprint
+        return plan(self.grid, target)
 
 
 @dataclass(frozen=True)
@@ -79,194 +122,268 @@ class Block:
     confidence: NDArray[np.float32]
     #: Position of the scene with the largest share of each pixel; -1 where none.
     source: NDArray[np.int32]
+    #: Scenes that have data; 0 where none was counted.
+    count: NDArray[np.int32]
+    #: Share of these whose own class is the one shown; 0 where none was counted.
+    agreement: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, window: Window) -> 'Block':
+        """A block that no scene touches."""
+        shape = int(window.height), int(window.width)
+        return cls(
+            window,
+            classes=np.full(shape, NODATA, np.uint8),
+            confidence=np.zeros(shape, np.float32),
+            source=np.full(shape, -1, np.int32),
+            count=np.zeros(shape, np.int32),
+            agreement=np.zeros(shape, np.float32),
+        )
+
+    def paste(self, merged: Merged, place: tuple[slice, slice]) -> None:
+        """Fill in a part."""
+        for field in fields(merged):
+            values: Tensor | None = getattr(merged, field.name)
+            if values is not None:
+                getattr(self, field.name)[place] = values.cpu().numpy()
+
+    def clear(self, outside: NDArray[np.bool_]) -> None:
+        """Take back what lies outside of an area."""
+        nothing = self.empty(self.window)
+        for field in fields(self):
+            if field.name != 'window':
+                mine, empty = getattr(self, field.name), getattr(nothing, field.name)
+                mine[outside] = empty[outside]
 
 
 def mosaic_blocks(
-    sources: Sequence[MapSource], target: Grid, feather: float, size: int = 512
+    sources: Sequence[MapSource],
+    target: Grid,
+    mode: Mode = blend,
+    feather: float | None = None,
+    *,
+    area: Polygon | MultiPolygon | None = None,
+    size: int = 512,
+    memory: int = 2**29,
+    device: torch.device | str = 'cpu',
 ) -> Iterator[Block]:
     """Mosaic maps, block by block.
 
-    The probabilities of every scene are warped to the target, multiplied by a weight
-    that falls off towards the edge of the scene's valid data, and added up; the class is
-    the largest sum. Maps of classes alone are warped to the nearest pixel and vote with
-    the same weights.
+    The probabilities of every scene are warped to the target with a weight that falls off
+    towards the edge of the scene's valid data; the mode says what becomes of them. Maps
+    of classes alone are warped to the nearest pixel, and are sure of their class.
+
+    Only scenes that touch a block are read for it, from their overviews where the target
+    is much coarser.
 
     Args:
         sources: Maps with the same classes.
         target: Grid of the mosaic.
-        feather: Width over which a scene fades out towards its edge, in its pixels.
+        mode: What becomes of pixels that several scenes see.
+        feather: Width over which a scene fades out towards its edge, in metres; by
+            default that of 64 pixels of the mosaic.
+        area: In the CRS of *target*; outside of it there is no data, and blocks outside
+            of it are not computed.
         size: Side of a block in pixels of *target*.
+        memory: Bytes that the probabilities of a block may take; one that needs more is
+            worked out in parts.
+        device: Where to compute.
 
     Yields:
         Blocks from left to right, then from top to bottom, that together are *target*.
     """
-    index = _footprints(sources, target.crs)
-    for row in range(0, target.height, size):
-        for col in range(0, target.width, size):
-            window = Window(
-                col, row, min(size, target.width - col), min(size, target.height - row)
-            )
-            block = target.crop(window)
-            hits = sorted(index.intersection(block.bounds))
-            yield _blend(window, block, sources, hits, feather)
+    if feather is None:
+        feather = 64 * min(ground_res(target))
+    worker = _Worker(sources, mode, Fading(feather), memory, torch.device(device))
+    touching = _footprints(sources, target)
+    for row, col in product(
+        range(0, target.height, size), range(0, target.width, size)
+    ):
+        window = Window(
+            col, row, min(size, target.width - col), min(size, target.height - row)
+        )
+        block, grid = Block.empty(window), target.crop(window)
+        if area is None or area.intersects(box(*grid.bounds)):
+            worker.fill(block, grid, touching(grid), (0, 0))
+            if area is not None:
+                block.clear(_outside(area, grid))
+        yield block
 
 
-def _blend(
-    window: Window,
-    block: Grid,
-    sources: Sequence[MapSource],
-    hits: Sequence[int],
-    feather: float,
-) -> Block:
-    total = np.zeros((sources[0].num_classes, *block.shape), np.float32)
-    sum_of_weights = np.zeros(block.shape, np.float32)
-    largest = np.zeros(block.shape, np.float32)
-    best = np.full(block.shape, -1, np.int32)
-    for i in hits:
-        probabilities, weight = _contribution(sources[i], block, feather)
-        total += probabilities * weight
-        sum_of_weights += weight
-        best[weight > largest] = i
-        largest = np.maximum(largest, weight)
-    covered = sum_of_weights > 0
-    classes = np.where(covered, total.argmax(axis=0), NODATA).astype(np.uint8)
-    confidence = np.where(
-        covered, total.max(axis=0) / np.where(covered, sum_of_weights, 1), 0
-    )
-    return Block(window, classes, confidence.astype(np.float32), best)
+def _outside(area: Polygon | MultiPolygon, grid: Grid) -> NDArray[np.bool_]:
+    """Where the centres of pixels do not lie in an area."""
+    return np.asarray(geometry_mask([area], grid.shape, grid.transform))
 
 
-def _contribution(
-    source: MapSource, block: Grid, feather: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Probabilities of a scene on a block, and its weight there (0 without data)."""
-    probabilities, valid = _probabilities_on(source, block)
-    distance, coarse = source.edge_distance
-    shifted, there = warp_values(distance[None], np.ones_like(distance), coarse, block)
-    away = shifted[0] / np.maximum(there, 1e-6)
-    # Never 0 on valid data: where a scene is alone, its edge counts in full.
-    weight = np.clip(away / feather, 1e-3, 1) * valid
-    return probabilities, weight.astype(np.float32)
+def _footprints(
+    sources: Sequence[MapSource], target: Grid
+) -> Callable[[Grid], list[int]]:
+    """Function from a block to the positions of the scenes that may touch it."""
+    turn = period(target.crs)
+    index = Index()
+    for i, source in enumerate(sources):
+        left, bottom, right, top = bounds_in(source.grid, target.crs)
+        # The bounds are found from points a twentieth of a side apart.
+        x, y = (right - left) / 400, (top - bottom) / 400
+        for shift in (0,) if turn is None else (-turn, 0, turn):
+            index.insert(i, (left - x + shift, bottom - y, right + x + shift, top + y))
+    return lambda grid: sorted(set(index.intersection(grid.bounds)))
 
 
-def _probabilities_on(
-    source: MapSource, block: Grid
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    shape = source.num_classes, *block.shape
-    window = source_window(source.grid, block)
-    if not (window.width and window.height):
-        return np.zeros(shape, np.float32), np.zeros(block.shape, np.bool_)
-    stored = source.read(window)
-    crop = source.grid.crop(window)
-    if not source.has_probabilities:
-        labels = warp_labels(stored[0], NODATA, crop, block)
-        classes = np.arange(source.num_classes)[:, None, None]
-        return (labels == classes).astype(np.float32), labels != NODATA
-    valid = (stored[0] != NODATA).astype(np.float32)
-    total, weight = _place(stored.astype(np.float32), valid, crop, block)
-    # Half the weight: a pixel counts as valid if most of what it is made of is.
-    probabilities = total / np.maximum(weight, 1e-6) / 254
-    return probabilities.astype(np.float32), weight >= 0.5
+@dataclass(frozen=True)
+class _Worker:
+    """Fills blocks."""
+
+    sources: Sequence[MapSource]
+    mode: Mode
+    fading: 'Fading'
+    memory: int
+    device: torch.device
+
+    def fill(
+        self, block: Block, grid: Grid, hits: Sequence[int], at: tuple[int, int]
+    ) -> None:
+        """Fill the part of a block that is *grid*, whose first pixel is *at*."""
+        found = {i: self.sources[i].footprint(grid) for i in hits}
+        found = {
+            i: footprint for i, footprint in found.items() if not footprint.is_empty
+        }
+        if not found:
+            return
+        if self._needs(found, grid) > self.memory and max(grid.shape) > _SMALLEST:
+            for window in _quarters(grid):
+                corner = at[0] + int(window.row_off), at[1] + int(window.col_off)
+                self.fill(block, grid.crop(window), list(found), corner)
+            return
+        merged = self.mode(self._contributions(found, grid))
+        height, width = grid.shape
+        place = slice(at[0], at[0] + height), slice(at[1], at[1] + width)
+        block.paste(merged, place)
+
+    def _needs(self, found: dict[int, Footprint], grid: Grid) -> int:
+        """Bytes of one scene, as stored, as float32 and sampled, and of the sum."""
+        bands = self.sources[0].num_classes + 1
+        largest = max(footprint.pixels for footprint in found.values())
+        return bands * (9 * largest + 8 * grid.height * grid.width)
+
+    def _contributions(
+        self, found: dict[int, Footprint], grid: Grid
+    ) -> Iterator[Contribution]:
+        for i, footprint in found.items():
+            source = self.sources[i]
+            probabilities, there = _probabilities(source, footprint, grid, self.device)
+            weight = there.float()
+            # Where a scene is alone, it counts in full.
+            if len(found) > 1:
+                weight *= self.fading(source, footprint.centres, self.device)
+            yield Contribution(i, probabilities, weight)
 
 
-def _place(
-    values: NDArray[np.float32], valid: NDArray[np.float32], crop: Grid, block: Grid
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Warp, or copy where the pixels of the two grids coincide."""
-    window = aligned_window(crop, block)
-    if window is None:
-        return warp_values(values, valid, crop, block)
-    total = np.zeros((len(values), *block.shape), np.float32)
-    weight = np.zeros(block.shape, np.float32)
+def _quarters(grid: Grid) -> Iterator[Window]:
     rows, cols = (
-        _overlap(window.row_off, crop.height, block.height),
-        _overlap(window.col_off, crop.width, block.width),
+        [(0, side)] if side <= _SMALLEST else [(0, side // 2), (side // 2, side)]
+        for side in grid.shape
     )
-    total[:, rows[1], cols[1]] = (values * valid)[:, rows[0], cols[0]]
-    weight[rows[1], cols[1]] = valid[rows[0], cols[0]]
-    return total, weight
+    for (top, bottom), (left, right) in product(rows, cols):
+        yield Window(left, top, right - left, bottom - top)
 
 
-def _overlap(offset: float, source: int, target: int) -> tuple[slice, slice]:
+def _probabilities(
+    source: MapSource, footprint: Footprint, grid: Grid, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Class probabilities of a scene on a block, and where it has any."""
+    if not source.has_probabilities:
+        return _votes(source, footprint, device)
+    if (window := aligned_window(source.grid, grid)) is not None:
+        return _copied(source, window, device)
+    stored = source.read(footprint.window, footprint.step)
+    there = source.valid(stored[0])
+    valid = None if there.all() else torch.from_numpy(there).to(device)
+    values = torch.from_numpy(stored).to(device).float()
+    total, weight = warp(values, valid, footprint)
+    # Half the weight: a pixel counts as valid if most of what it is made of is.
+    return total * (source.scale / weight.clamp(min=1e-6)), weight >= 0.5
+
+
+def _votes(
+    source: MapSource, footprint: Footprint, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    stored = source.read(footprint.window, footprint.step)[0]
+    labels = np.where(source.valid(stored), stored, NODATA).astype(np.uint8)
+    shown = nearest(torch.from_numpy(labels).to(device), NODATA, footprint.positions)
+    there = shown != NODATA
+    votes = one_hot(torch.where(there, shown, 0).long(), source.num_classes)
+    return votes.permute(2, 0, 1).float(), there
+
+
+def _copied(
+    source: MapSource, window: Window, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What a map has in a window that may reach beyond it."""
+    rows = _overlap(window.row_off, source.grid.height, window.height)
+    cols = _overlap(window.col_off, source.grid.width, window.width)
+    height, width = rows[0].stop - rows[0].start, cols[0].stop - cols[0].start
+    stored = source.read(Window(cols[0].start, rows[0].start, width, height))
+    shape = int(window.height), int(window.width)
+    values = torch.zeros((len(stored), *shape), device=device)
+    there = torch.zeros(shape, dtype=torch.bool, device=device)
+    values[:, rows[1], cols[1]] = torch.from_numpy(stored).to(device).float()
+    there[rows[1], cols[1]] = torch.from_numpy(source.valid(stored[0])).to(device)
+    return values * source.scale, there
+
+
+def _overlap(offset: float, source: int, target: float) -> tuple[slice, slice]:
     """Where two lines of pixels meet, in each of them."""
-    first, last = max(int(offset), 0), min(int(offset) + target, source)
+    first, last = max(int(offset), 0), min(int(offset) + int(target), source)
     last = max(first, last)
     return slice(first, last), slice(first - int(offset), last - int(offset))
 
 
-def _footprints(sources: Sequence[MapSource], crs: CRS) -> Index:
-    index = Index()
-    for i, source in enumerate(sources):
-        index.insert(i, bounds_in(source.grid, crs))
-    return index
+class Fading:
+    """Weight of a scene, which falls off towards the edge of its valid data.
 
-
-def bounds_in(grid: Grid, crs: CRS) -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of a grid in another CRS."""
-    left, bottom, right, top = transform_bounds(
-        grid.crs, crs, *grid.bounds, densify_pts=21
-    )
-    return left, bottom, right, top
-
-
-def target_grid(
-    grids: Sequence[Grid], crs: CRS | None = None, res: float | None = None
-) -> Grid:
-    """Choose the grid of a mosaic.
-
-    Args:
-        grids: Grids of the scenes.
-        crs: By default the CRS that covers most area.
-        res: Pixel size in units of *crs*; by default that of the finest scene.
-
-    Returns:
-        A north-up grid with square pixels that holds all *grids*; its corners are
-        multiples of the pixel size, so that mosaics of neighbouring areas fit.
-
-    Raises:
-        ValueError: If a scene does not reach into the area where *crs* is defined, or the
-            scenes lie so far apart that hardly a pixel would be covered.
+    Nodata inside the scene (a lake masked out) is an edge too.
     """
-    crs = crs or _crs_of_most_area(grids)
-    bounds = np.array([bounds_in(grid, crs) for grid in grids])
-    if not np.isfinite(bounds).all():
-        raise ValueError(
-            f'{crs.to_string()} is not defined where some scenes lie; give another --crs'
+
+    def __init__(self, width: float) -> None:
+        """Initialize a new Fading instance.
+
+        Args:
+            width: Metres over which a scene fades out.
+        """
+        self.width = width
+        # Neighbouring blocks ask for the same scenes.
+        self._kept = lru_cache(_KEPT)(self._measure)
+
+    def __call__(
+        self, source: MapSource, centres: Positions, device: torch.device
+    ) -> Tensor:
+        """Weight on a block, of shape (H, W), above 0 also at the edge.
+
+        Args:
+            source: The scene.
+            centres: Where the pixels of the block lie in it.
+            device: Where to compute.
+        """
+        share = self._kept(source)
+        height, width = share.shape
+        scale = width / source.grid.width, height / source.grid.height
+        at = centres.moved(scale, (0, 0))
+        window = at.window((height, width))
+        at = at.moved((1, 1), (-window.col_off, -window.row_off))
+        part = share[window.toslices()].to(device).float()[None] / 255
+        return bilinear(part, at, 'border')[0].clamp(min=_LEAST)
+
+    def _measure(self, source: MapSource) -> Tensor:
+        """Distance to the edge on a coarse grid, in 255ths of the width."""
+        step = -(-max(source.grid.shape) // _DISTANCE_SIDE)
+        coarse = coarser(source.grid, step)
+        stored = handle(source.path).read(
+            1, out_shape=coarse.shape, resampling=Resampling.nearest
         )
-    size = res or min(_res_in(grid, crs) for grid in grids)
-    left, bottom = np.floor(bounds[:, :2].min(axis=0) / size + 1e-6) * size
-    right, top = np.ceil(bounds[:, 2:].max(axis=0) / size - 1e-6) * size
-    width, height = round((right - left) / size), round((top - bottom) / size)
-    covered = float(np.prod(bounds[:, 2:] - bounds[:, :2], axis=1).sum() / size**2)
-    if width * height > SPARSE * max(covered, 1):
-        raise ValueError(
-            f'the scenes lie too far apart for one mosaic: {width} x {height} px, of '
-            f'which they cover {covered / (width * height):.2%}; use --no-mosaic, or '
-            'map each area into a folder of its own'
-        )
-    return Grid(crs, Affine(size, 0, left, 0, -size, top), width, height)
-
-
-def _crs_of_most_area(grids: Sequence[Grid]) -> CRS:
-    areas: defaultdict[CRS, float] = defaultdict(float)
-    geod = Geod(ellps='WGS84')
-    for grid in grids:
-        to_degrees = Transformer.from_crs(grid.crs, 'EPSG:4326', always_xy=True)
-        xs, ys = zip(*grid.corners, strict=True)
-        lon, lat = to_degrees.transform(xs, ys)
-        areas[grid.crs] += abs(geod.polygon_area_perimeter(lon, lat)[0])
-    return max(areas, key=areas.__getitem__)
-
-
-def _res_in(grid: Grid, crs: CRS) -> float:
-    """Pixel size of a grid in units of another CRS, at its centre."""
-    if grid.crs == crs:
-        return min(grid.res)
-    transformer = Transformer.from_crs(grid.crs, crs, always_xy=True)
-    row, col = grid.height / 2, grid.width / 2
-    corners = [
-        grid.transform @ pixel for pixel in ((col, row), (col + 1, row), (col, row + 1))
-    ]
-    xs, ys = zip(*corners, strict=True)
-    origin, right, below = np.transpose(transformer.transform(xs, ys))
-    return float(min(np.hypot(*(right - origin)), np.hypot(*(below - origin))))
+        across, down = ground_res(coarse)
+        # A frame of nodata: the border of the raster is an edge.
+        inside = np.pad(source.valid(stored), 1)
+        distance = distance_transform_edt(inside, sampling=(down, across))[1:-1, 1:-1]
+        share = np.rint(255 * np.minimum(distance / self.width, 1))
+        return torch.from_numpy(share.astype(np.uint8))
