@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bijie_landslide import BijieLandslide
+    from .census import take_census
     from .compat import stack_samples
     from .dfc2020 import DFC2020
     from .grass import Grass
+    from .index import scene_table
     from .l8_biome_cloud_patches import L8BiomeCloudPatches
     from .l8_biome_clouds import L8BiomeClouds
     from .landslide4sense import Landslide4Sense
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .scene_folder import SceneFolder
     from .sen12ms import SEN12MS
     from .spacenet6 import SpaceNet6
+    from .splits import split_scenes
     from .stretch import MinMaxStretch
     from .vaihingen import Vaihingen
     from .web_tiles import WebTiles
@@ -45,7 +48,10 @@ __all__ = [
     'Vaihingen',
     'WebTiles',
     'paired',
+    'scene_table',
+    'split_scenes',
     'stack_samples',
+    'take_census',
 ]
 
 _MODULES = {
@@ -69,6 +75,9 @@ _MODULES = {
     'Vaihingen': 'vaihingen',
     'paired': 'pairs',
     'WebTiles': 'web_tiles',
+    'scene_table': 'index',
+    'split_scenes': 'splits',
+    'take_census': 'census',
     'stack_samples': 'compat',
 }
 

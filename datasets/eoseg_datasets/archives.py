@@ -6,6 +6,7 @@ place, so that a killed extraction looks complete. Hence these.
 """
 
 import errno
+import filecmp
 import hashlib
 import lzma
 import os
@@ -167,7 +168,7 @@ def obtain(
     if _is_there(root / archive.creates):
         return
     if not file.is_file() and not (download and archive.url):
-        raise _not_found(_missing(archive, root, download=download))
+        raise not_found(_missing(archive, root, download=download))
     file.parent.mkdir(parents=True, exist_ok=True)
     with _alone(root):
         # Another process may have done it in the meantime.
@@ -195,8 +196,12 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def _not_found(message: str) -> FileNotFoundError:
-    """TorchGeo's error, which its users catch, with a message that says what to do."""
+def not_found(message: str) -> FileNotFoundError:
+    """TorchGeo's error, which its users catch, with a message that says what to do.
+
+    Args:
+        message: What is missing, and what to do.
+    """
     # Not above: TorchGeo takes ten seconds to import.
     from torchgeo.datasets import DatasetNotFoundError
 
@@ -205,7 +210,7 @@ def _not_found(message: str) -> FileNotFoundError:
             FileNotFoundError.__init__(self, message)
 
         def __reduce__(self) -> tuple[Callable[[str], FileNotFoundError], tuple[str]]:
-            return _not_found, (message,)
+            return not_found, (message,)
 
     return DatasetMissing()
 
@@ -544,6 +549,12 @@ def _write(file: Path, name: str, folder: Path, content: IO[bytes] | None) -> No
             shutil.copyfileobj(content, target)
     except (FileExistsError, IsADirectoryError, NotADirectoryError):
         raise _refused(file, f'its member {name!r} is a file and a folder') from None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise _refused(
+            file, f'the name of its member {name!r} is too long for {folder}'
+        ) from None
 
 
 def _inside(name: str) -> PurePosixPath:
@@ -602,7 +613,5 @@ def _publish(staging: Path, root: Path, archive: Archive) -> None:
 
 
 def _differs(new: Path, old: Path) -> bool:
-    """Whether something else is there already; the size tells."""
-    return old.exists() and not (
-        old.is_file() and old.stat().st_size == new.stat().st_size
-    )
+    """Whether something else is there already."""
+    return old.exists() and not (old.is_file() and filecmp.cmp(new, old, shallow=False))

@@ -14,9 +14,9 @@ from .archives import Archive, obtain
 from .arguments import chosen
 from .classes import Classes, Legend
 from .grid import Grid
-from .labelled_images import open_parallel, with_names
+from .labelled_images import open_or_explain, open_parallel, with_names
 from .labels import Labels, RasterLabels
-from .scene import Scene, open_scene
+from .scene import Scene
 from .scene_dataset import SceneDataset
 
 #: What images, elevation and masks may end in.
@@ -154,10 +154,10 @@ class BijieLandslide(SceneDataset):
             labels += [ConstantLabels(0) for _ in others]
         scenes = [
             with_names(scene, self.rgb_bands)
-            for scene in open_parallel(partial(open_scene, root=folder), files)
+            for scene in open_parallel(partial(open_or_explain, root=folder), files)
         ]
         if 'dem' in names:
-            elevations = open_parallel(open_scene, _elevations(files))
+            elevations = open_parallel(open_or_explain, _elevations(files))
             scenes = list(map(_with_elevation, scenes, elevations))
         super().__init__(
             [scene.select(names) for scene in scenes],

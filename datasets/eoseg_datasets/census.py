@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from .cache import cache_folder
 from .classes import IGNORE_INDEX
+from .inventory import states_of
 from .labels import Labels
 from .scene import Scene, ScenePatch
 
@@ -240,7 +243,10 @@ def take_census(
             classes = source.read(scenes[piece.scene].grid, piece.window)
         return count_classes(classes, valid, num_classes, side)
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _THREADS)) as threads:
+    number = min(os.cpu_count() or 1, _THREADS)
+    # Each opening silences this warning, too, but threads restore each other's filters.
+    with ThreadPoolExecutor(number) as threads, warnings.catch_warnings():
+        warnings.simplefilter('ignore', NotGeoreferencedWarning)
         found = list(threads.map(count, pieces))
     cells, entries = _joined(pieces, found, side)
     return Census(windows_of(regions), side, num_classes, cells, *entries)
@@ -256,8 +262,8 @@ def cached_census(
 ) -> Census:
     """A census as :func:`take_census` takes it, kept in the cache for the next time.
 
-    It is taken anew when a file of a scene, a file in *made_from* or anything else it
-    depends on has changed. A cache that cannot be written costs time and nothing else.
+    It is taken anew when a file of a scene, a file in *made_from*, a file beside one of
+    them with the same stem or anything else it depends on has changed. A cache that cannot be written costs time and nothing else.
 
     Args:
         scenes: All scenes of a data set.
@@ -273,8 +279,7 @@ def cached_census(
     facts = [used, windows_of(regions).tolist(), num_classes, side, *made_from]
     files = [band.path for scene in used for band in scene.bands]
     files += [fact for fact in made_from if isinstance(fact, Path)]
-    states = [_state(path) for path in dict.fromkeys(files)]
-    key = hashlib.sha256(repr((_LAYOUT, facts, states)).encode()).hexdigest()
+    key = hashlib.sha256(repr((_LAYOUT, facts, states_of(files))).encode()).hexdigest()
     path = cache_folder() / 'census' / f'{key[:32]}.npz'
     try:
         return read_census(path)
@@ -448,9 +453,3 @@ def _joined(
         first += len(cells[-1])
     columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     return np.concatenate(cells), Entries(*columns)
-
-
-def _state(path: Path) -> tuple[str, int, int]:
-    """What changes when a file does."""
-    status = path.stat()
-    return os.fspath(path), status.st_mtime_ns, status.st_size

@@ -9,9 +9,14 @@ from rasterio.crs import CRS
 from .archives import Archive
 from .arguments import check_split, chosen
 from .classes import Classes, Legend
-from .labelled_images import find_pairs, obtain_pairs, open_parallel, with_names
+from .labelled_images import (
+    find_pairs,
+    obtain_pairs,
+    open_or_explain,
+    open_parallel,
+    with_names,
+)
 from .labels import RasterLabels
-from .scene import open_scene
 from .scene_dataset import SceneDataset
 
 
@@ -120,7 +125,7 @@ class Grass(SceneDataset):
             folder / 'img_dir' / split, folder / 'ann_dir' / split, '.tif'
         )
         # A header for each: any of them may say where it lies.
-        opened = open_parallel(open_scene, [image for image, _ in pairs])
+        opened = open_parallel(open_or_explain, [image for image, _ in pairs])
         scenes = [with_names(scene, self.all_bands) for scene in opened]
         labels = [RasterLabels(label, self.CLASSES) for _, label in pairs]
         super().__init__(

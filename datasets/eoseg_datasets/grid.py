@@ -36,6 +36,13 @@ class Grid:
         return [self.transform @ pixel for pixel in pixels]
 
     @property
+    def is_placed(self) -> bool:
+        """Whether it lies on Earth: pictures and local plans do not."""
+        return self.crs is not None and not self.crs.wkt.startswith(
+            ('LOCAL_CS', 'ENGCRS')
+        )
+
+    @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Left, bottom, right and top in units of the CRS."""
         xs, ys = zip(*self.corners, strict=True)

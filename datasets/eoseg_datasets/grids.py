@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,10 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from .cache import cache_folder
+from .cache import cache_folder, code_version
 from .grid import Grid
 from .handles import open_raster
+from .inventory import just_written
 from .scene import grid_of
 
 log = logging.getLogger(__name__)
@@ -36,8 +38,8 @@ THREADS = 8
 #: Files that one of them opens in a row: handing over each by itself takes as long.
 _BATCH = 256
 
-#: Raise it when the table below changes.
-_VERSION = 1
+#: What the table depends on: where one of these has changed, it is made anew.
+_MODULES = ('grid', 'grids', 'handles', 'scene')
 
 
 def grids_of(paths: Sequence[Path], root: Path) -> list[Grid]:
@@ -55,6 +57,7 @@ def grids_of(paths: Sequence[Path], root: Path) -> list[Grid]:
     Raises:
         ValueError: If a file cannot be opened; the message names it.
     """
+    now = time.time_ns()
     states = _states(paths)
     table = _table_path(root)
     known = _read(table)
@@ -68,7 +71,7 @@ def grids_of(paths: Sequence[Path], root: Path) -> list[Grid]:
     for i, grid in zip(fresh, opened, strict=True):
         known[names[i]] = _Row(states[i], grid)
     if fresh:
-        _write(known, table)
+        _write(_trusted(known, now), table)
     return [known[name].grid for name in names]
 
 
@@ -78,6 +81,13 @@ class _Row:
 
     state: tuple[int, int]
     grid: Grid
+
+
+def _trusted(rows: Mapping[str, _Row], now: int) -> dict[str, _Row]:
+    """Rows whose state tells whether the file has changed."""
+    return {
+        name: row for name, row in rows.items() if not just_written(row.state[1], now)
+    }
 
 
 def _states(paths: Sequence[Path]) -> list[tuple[int, int]]:
@@ -194,4 +204,4 @@ def _read(path: Path) -> dict[str, _Row]:
 
 def _facts() -> dict[str, Any]:
     # Another GDAL may read another grid.
-    return {'version': _VERSION, 'gdal': rasterio.__gdal_version__}
+    return {'version': code_version(*_MODULES), 'gdal': rasterio.__gdal_version__}

@@ -17,7 +17,6 @@ from shapely import to_wkb
 
 from .cache import cache_folder
 from .footprint import footprint
-from .handles import handle
 from .index_file import Index, Record, Statistics, read_index, to_table, write_index
 from .inventory import (
     Candidate,
@@ -28,6 +27,7 @@ from .inventory import (
     explain,
     inventory_of,
     is_scene,
+    just_written,
     open_candidate,
 )
 from .scene import Scene
@@ -39,25 +39,10 @@ if TYPE_CHECKING:
 #: the time is spent waiting.
 THREADS = 8
 
-#: Side of the windows that statistics are taken from. The blocks of most files are a
-#: multiple of it, so that a window lies in one block.
+#: Side of the window that statistics are taken from. The blocks of most files are a
+#: multiple of it, so that it lies in one block, and reading more would take longer than
+#: all headers do.
 _SIDE = 64
-
-#: Where these windows lie, in parts of the height and width: a scene is often empty in
-#: its corners, and its middle alone may be a lake.
-_PLACES = (
-    (1 / 2, 1 / 2),
-    (1 / 4, 1 / 4),
-    (3 / 4, 3 / 4),
-    (1 / 4, 3 / 4),
-    (3 / 4, 1 / 4),
-)
-
-#: Pixels of each band that may be decoded for them. Five windows of any usual GeoTIFF;
-#: one where a block is large, as in JPEG 2000.
-_MOST = 2**20
-
-_SECOND = 10**9
 
 
 def indexed_scenes(
@@ -70,7 +55,7 @@ def indexed_scenes(
     that are new or have changed in size or time of writing, or whose sidecars have.
     What could not be opened is tried again each time: it may have been the machine.
 
-    A few windows of each scene are read for the statistics, so unlike `find_scenes` a
+    A window of each scene is read for the statistics, so unlike `find_scenes` a
     file whose pixels cannot be read is often refused here.
 
     Several processes may do this at once. A cache that is damaged, or cannot be
@@ -105,7 +90,8 @@ def scene_table(
         * *count*, *width*, *height* in pixels, *acquired*
         * *bands*, *dtype*, *nodata*, *scale* and *offset*: lists, a value for each band
         * *mean*, *std*, *min* and *max* of each band in units of the reader, over
-          *pixels* valid pixels of up to five windows; not a statement on the whole scene
+          *pixels* valid pixels of a window in the middle of at most 64 x 64 pixels; not
+          a statement on the whole scene
         * *crs* as WKT and *transform*, six numbers
         * *geometry*: the outline in EPSG:4326, cut at the antimeridian; none for
           pictures that lie nowhere
@@ -219,23 +205,17 @@ def _trusted(
 ) -> tuple[FileState, ...]:
     """The files if their states tell whether the scene has changed, else none.
 
-    A VRT reads files that may lie anywhere. And where time is kept in whole seconds (FAT,
-    some network drives), a file may be written again without a trace in the same one.
+    A VRT reads files that may lie anywhere.
     """
-    just_now = any(
-        file.mtime_ns % _SECOND == 0 and abs(now - file.mtime_ns) < 2 * _SECOND
-        for file in files
-    )
+    just_now = any(just_written(file.mtime_ns, now) for file in files)
     return () if just_now or any(band.vrt for band in scene.bands) else files
 
 
 def _statistics(scene: Scene) -> Statistics:
-    """Mean, standard deviation and range of each band in a few windows."""
-    parts = []
-    for window in _windows(scene):
-        image, valid = scene.read(window)
-        parts.append(image[:, valid])
-    values = np.concatenate(parts, axis=1)
+    """Mean, standard deviation and range of each band in a window in the middle."""
+    row, col = (length // 2 // _SIDE * _SIDE for length in scene.grid.shape)
+    image, valid = scene.read(Window(col, row, _SIDE, _SIDE))
+    values = image[:, valid]
     if not values.size:
         return Statistics(0)
     return Statistics(
@@ -245,26 +225,6 @@ def _statistics(scene: Scene) -> Statistics:
         tuple(values.min(axis=1).tolist()),
         tuple(values.max(axis=1).tolist()),
     )
-
-
-def _windows(scene: Scene) -> list[Window]:
-    """Windows that are cheap to read, the middle one first."""
-    band = max(scene.bands, key=lambda band: _block_pixels(band.path, band.vrt))
-    number = max(_MOST // _block_pixels(band.path, band.vrt), 1)
-    height, width = scene.grid.shape
-    # In a small scene some of them are the same.
-    corners = dict.fromkeys((_start(y, height), _start(x, width)) for y, x in _PLACES)
-    return [Window(col, row, _SIDE, _SIDE) for row, col in list(corners)[:number]]
-
-
-def _block_pixels(path: Path, vrt: bool) -> int:
-    """Pixels that are decoded to read a window that lies in as few blocks as can be."""
-    height, width = handle(path, allow_vrt=vrt).block_shapes[0]
-    return int(max(height, _SIDE) * max(width, _SIDE))
-
-
-def _start(part: float, length: int) -> int:
-    return int(part * length) // _SIDE * _SIDE
 
 
 def _scene_or_not(outcome: Record | Rejected) -> Scene | Rejected:

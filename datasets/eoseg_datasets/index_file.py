@@ -1,6 +1,5 @@
 """The table of a folder of scenes as a GeoParquet file."""
 
-import hashlib
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
+from .cache import code_version
 from .grid import Grid
 from .inventory import FileState, Rejected
 from .scene import Band, Scene
@@ -75,7 +75,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the values of a scene are like, in a few windows of it.
+    """What the values of a scene are like, in a window of it.
 
     The numbers of a band are in units of the reader; there are none where no pixel is
     valid.
@@ -152,7 +152,7 @@ def write_index(index: Index, names: Sequence[str], root: Path, path: Path) -> N
         # A name of its own: other processes may write the same table now.
         number, part = tempfile.mkstemp(dir=path.parent, suffix='.part')
         with os.fdopen(number, 'wb') as file:
-            pq.write_table(table, file)
+            pq.write_table(table, file, write_page_checksum=True)
         os.replace(part, path)
     except (OSError, pa.ArrowException) as error:
         log.debug('the table of %s is not kept: %s', root, error)
@@ -174,7 +174,9 @@ def read_index(root: Path, path: Path) -> Index:
     """
     try:
         # One thread: a pool of threads would be left behind in every forked worker.
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with pq.ParquetFile(
+            path, pre_buffer=False, page_checksum_verification=True
+        ) as file:
             if not _is_ours(file.schema_arrow.metadata, root):
                 return Index()
             return _from_table(file.read(use_threads=False), root)
@@ -284,20 +286,12 @@ def _is_ours(metadata: dict[bytes, bytes] | None, root: Path) -> bool:
 def _origin(root: Path) -> bytes:
     """What the table depends on, apart from the files."""
     facts = {
-        'version': _version(),
+        'version': code_version(*_MODULES),
         # Another one may read more of a header.
         'gdal': rasterio.__gdal_version__,
         'root': _text(os.path.realpath(root)),
     }
     return json.dumps(facts).encode()
-
-
-@lru_cache
-def _version() -> str:
-    """Version of the code: a number would have to be raised, and be forgotten."""
-    here = Path(__file__).parent
-    code = b''.join((here / f'{name}.py').read_bytes() for name in _MODULES)
-    return hashlib.sha256(code).hexdigest()
 
 
 def _geo() -> bytes:

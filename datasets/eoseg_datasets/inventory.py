@@ -32,6 +32,10 @@ _IMPOSTORS = (
 )
 
 
+#: In nanoseconds.
+_SECOND = 10**9
+
+
 @dataclass(frozen=True)
 class Rejected:
     """A file that is not used, and why."""
@@ -180,6 +184,44 @@ def inventory_of(outcomes: Iterable[Scene | Rejected], root: Path) -> Inventory:
     return Inventory(tuple(_distinct(scenes, root)), tuple(rejected))
 
 
+def states_of(paths: Iterable[Path]) -> tuple[FileState, ...]:
+    """Files and their sidecars as they are now, by their whole paths.
+
+    Args:
+        paths: Files; one that is not there has no state.
+
+    Raises:
+        FileNotFoundError: If the folder of one does not exist.
+    """
+    folders: dict[Path, set[str]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, set()).add(path.name)
+    found = set()
+    for folder, names in folders.items():
+        order = _in_order(os.listdir(folder))
+        found |= {
+            folder / other for name in names for other in _with_sidecars(name, order)
+        }
+    return tuple(
+        _state(path, os.fspath(path), status)
+        for path in sorted(found)
+        if (status := _lstat(path)) is not None
+    )
+
+
+def just_written(mtime_ns: int, now: int) -> bool:
+    """Whether a file may be written again without a trace in the time of writing.
+
+    Where time is kept in whole seconds (FAT, some network drives), it may in the same
+    one.
+
+    Args:
+        mtime_ns: When it was written, in nanoseconds since 1970.
+        now: When it was looked at, or before.
+    """
+    return mtime_ns % _SECOND == 0 and abs(now - mtime_ns) < 2 * _SECOND
+
+
 def _unused(scene: Scene) -> list[Rejected]:
     """Rasters in the folder of a scene that none of its bands comes from."""
     used = {band.path for band in scene.bands}
@@ -213,11 +255,7 @@ def _distinct(scenes: Sequence[Scene], root: Path) -> list[Scene]:
 def _files_in(
     here: Path, names: Sequence[str], root: Path, seen: set[tuple[int, int]]
 ) -> dict[str, tuple[FileState, ...]]:
-    """Files of a folder, sorted, and the states of each and of its sidecars.
-
-    GDAL looks for sidecars whose name begins as that of the raster does, in any case: a
-    file that only looks like one costs no more than an opening in vain.
-    """
+    """Files of a folder, sorted, and the states of each and of its sidecars."""
     states, new = {}, []
     prefix = _prefix(here, root)
     for name in sorted(names):
@@ -227,15 +265,28 @@ def _files_in(
         if (identity := (status.st_dev, status.st_ino)) not in seen:
             seen.add(identity)
             new.append(name)
-    order = sorted((name.lower(), name) for name in states)
-    result = {}
-    for name in new:
-        stem = os.path.splitext(name.lower())[0]
-        # All names with this stem and a dot; a slash comes next, and no name has one.
-        first = bisect_left(order, (f'{stem}.',))
-        last = bisect_left(order, (f'{stem}/',))
-        result[name] = tuple(states[other] for _, other in order[first:last])
-    return result
+    order = _in_order(states)
+    return {
+        name: tuple(states[other] for other in _with_sidecars(name, order))
+        for name in new
+    }
+
+
+def _in_order(names: Iterable[str]) -> list[tuple[str, str]]:
+    return sorted((name.lower(), name) for name in names)
+
+
+def _with_sidecars(name: str, order: Sequence[tuple[str, str]]) -> list[str]:
+    """A file and its sidecars, of the files of a folder.
+
+    GDAL looks for sidecars whose name begins as that of the raster does, in any case: a
+    file that only looks like one costs no more than an opening in vain.
+    """
+    stem = os.path.splitext(name.lower())[0]
+    # All names with this stem and a dot; a slash comes next, and no name has one.
+    first = bisect_left(order, (f'{stem}.',))
+    last = bisect_left(order, (f'{stem}/',))
+    return [other for _, other in order[first:last]]
 
 
 def _files_below(folder: Path, root: Path) -> tuple[FileState, ...]:

@@ -1,4 +1,4 @@
-"""L8 Biome clouds, cut into patches: as published, or cut anew from the scenes."""
+"""L8 Biome cloud patches: pictures cut from Landsat 8 scenes, as published or anew."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -17,9 +17,15 @@ from .archives import Archive
 from .arguments import check_split, chosen
 from .classes import IGNORE_INDEX, Classes
 from .l8_biome_clouds import L8BiomeClouds, acquired
-from .labelled_images import alike, find_pairs, obtain_pairs, with_names
+from .labelled_images import (
+    alike,
+    find_pairs,
+    obtain_pairs,
+    open_or_explain,
+    with_names,
+)
 from .labels import RasterLabels
-from .scene import ScenePatch, open_scene
+from .scene import ScenePatch
 from .scene_dataset import SceneDataset
 from .splits import Split, source_scene, split_scenes
 from .stretch import stretched
@@ -147,7 +153,7 @@ class L8BiomeCloudPatches(SceneDataset):
                 self.folder / 'img_dir' / name, self.folder / 'ann_dir' / name, '.png'
             )
         ]
-        first = with_names(open_scene(pairs[0][0]), self.all_bands)
+        first = with_names(open_or_explain(pairs[0][0]), self.all_bands)
         first = first.select(names)
         super().__init__(
             [

@@ -18,10 +18,10 @@ from .arguments import chosen
 from .classes import IGNORE_INDEX, Classes, Legend
 from .compat import l8_biome_sources
 from .handles import handle
-from .labelled_images import open_parallel, with_names
+from .labelled_images import open_or_explain, open_parallel, with_names
 from .labels import RasterLabels, decoded
 from .landsat import is_landsat_folder, open_landsat
-from .scene import Scene, open_scene
+from .scene import Scene
 from .scene_dataset import SceneDataset
 
 #: Landsat 8, path and row, year and day of the year, ground station, version.
@@ -179,7 +179,7 @@ class L8BiomeClouds(SceneDataset):
         _check_files(folder, name)
         image = folder / f'{name}.TIF'
         scene = (
-            with_names(open_scene(image), self.all_bands)
+            with_names(open_or_explain(image), self.all_bands)
             if image.is_file()
             else open_landsat(folder)
         )

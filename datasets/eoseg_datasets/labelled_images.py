@@ -1,8 +1,9 @@
 """Images and labels of the same names, as many published data sets have them."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +11,8 @@ from typing import TypeVar
 from rasterio.errors import NotGeoreferencedWarning
 
 from .archives import Archive, obtain
-from .scene import Scene
+from .inventory import explain
+from .scene import Scene, open_scene
 
 #: Headers that are read at once: a disk across the network answers late, not slowly.
 _AT_ONCE = 16
@@ -65,6 +67,38 @@ def open_parallel(
         # Each opening silences it, too, but threads restore each other's filters.
         warnings.simplefilter('ignore', NotGeoreferencedWarning)
         return list(pool.map(open_one, items))
+
+
+def open_or_explain(path: Path, root: Path | None = None) -> Scene:
+    """A raster file as a scene; one that cannot be opened is named with the reason.
+
+    Args:
+        path: GeoTIFF, COG, JPEG 2000, PNG or JPEG.
+        root: Folder that the name of the scene is relative to.
+
+    Raises:
+        ValueError: If the file cannot be opened, is empty, lacks its end, or is a
+            git-lfs pointer or a web page.
+    """
+    with explained(path):
+        return open_scene(path, root)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say of whatever goes wrong which file it is about, and why.
+
+    Args:
+        path: What is being opened.
+
+    Raises:
+        ValueError: If something goes wrong.
+    """
+    try:
+        yield
+    # GDAL meets broken files with many exceptions.
+    except Exception as error:
+        raise ValueError(f'{path}: {explain(path, error)}') from error
 
 
 def alike(first: Scene, path: Path) -> Scene:

@@ -79,13 +79,15 @@ class RasterLabels:
                 or if a value is of no class.
         """
         source, target = grid_of(handle(self.path)), grid.crop(window)
-        if source.crs is None and source.shape == grid.shape:
-            # A label that lies nowhere is taken pixel by pixel.
-            return self._classes_in(window)
-        if source.crs is None or grid.crs is None:
+        if not (source.is_placed and grid.is_placed):
+            if source.shape == grid.shape:
+                # Where one of the two lies nowhere, it is taken pixel by pixel.
+                return self._classes_in(window)
+            nowhere = 'it has no CRS' if grid.is_placed else 'the scene has no CRS'
             raise ValueError(
-                f'{self.path} has {source.width} x {source.height} pixels and no CRS, '
-                f'the scene has {grid.width} x {grid.height}; give a label of the same size'
+                f'{self.path} has {source.width} x {source.height} pixels, the scene has '
+                f'{grid.width} x {grid.height}, and {nowhere}; give a label of the same '
+                'size, or assign one with rio edit-info --crs'
             )
         aligned = aligned_window(source, target)
         if aligned is not None and _contains(source, aligned):
@@ -158,8 +160,8 @@ class VectorLabels:
         """Classes in a window, as :class:`Labels` says.
 
         Raises:
-            ValueError: If the polygons have no CRS but the scene has one, or if a
-                polygon is of none of the classes.
+            ValueError: If one of polygons and scene has a place and the other has none,
+                or if a polygon is of none of the classes.
         """
         target = grid.crop(window)
         frame = self._in_crs(grid)
@@ -175,12 +177,18 @@ class VectorLabels:
         )
 
     def _in_crs(self, grid: Grid) -> gpd.GeoDataFrame:
-        if self._frame.crs is None and grid.crs is not None:
+        if self._frame.crs is None and grid.is_placed:
             raise ValueError(
                 f'{self.path} has no CRS but the scene has; assign one, for example with '
                 'ogr2ogr -a_srs EPSG:4326'
             )
-        if grid.crs is None:
+        if self._frame.crs is not None and not grid.is_placed:
+            raise ValueError(
+                f'{self.path} lies in {self._frame.crs.to_string()}, the scene lies '
+                'nowhere; give the scene its CRS and place with gdal_translate -a_srs '
+                '-a_ullr, or open tiles of a web map with WebTiles'
+            )
+        if not grid.is_placed:
             return self._frame
         if grid.crs not in self._reprojected:
             self._reprojected[grid.crs] = self._frame.to_crs(grid.crs)

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import geopandas as gpd
 import matplotlib.pyplot as plt
@@ -23,7 +24,13 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 from shapely import Polygon, box
 from torch import Tensor
-from torchgeo.datasets import GeoDataset, NonGeoDataset
+from torchgeo.datasets import (
+    GeoDataset,
+    IntersectionDataset,
+    NonGeoDataset,
+    UnionDataset,
+    merge_samples,
+)
 
 from .classes import IGNORE_INDEX, Classes
 from .compat import place_of
@@ -139,6 +146,38 @@ class SceneDataset(GeoDataset):
     def crs(self, new_crs: pyproj.CRS) -> None:
         # Called by TorchGeo's `&`, which needs one grid for both its data sets.
         self._warp_to(CRS.from_user_input(new_crs), None)
+
+    def __and__(self, other: GeoDataset) -> IntersectionDataset:
+        """What both data sets have, on one grid: bands of both, valid where both are.
+
+        Args:
+            other: Images or masks. Masks are of the first that has some.
+
+        Raises:
+            ValueError: If *other* is no GeoDataset.
+        """
+        return IntersectionDataset(self._on_one_grid(), other, collate_fn=intersection)
+
+    def __or__(self, other: GeoDataset) -> UnionDataset:
+        """What either data set has, on one grid: of two valid pixels, that of the first.
+
+        Args:
+            other: A data set with the same bands.
+
+        Raises:
+            ValueError: If *other* is no GeoDataset.
+        """
+        return UnionDataset(self._on_one_grid(), other, collate_fn=union)
+
+    def _on_one_grid(self) -> Self:
+        """The same data set in the CRS of its index: scenes of another CRS are warped.
+
+        TorchGeo sets the CRS of the second data set alone, and of two that are read
+        together, both have to lie on the grid of the query.
+        """
+        same = copy(self)
+        same._warp_to(_rasterio(self.crs), None)
+        return same
 
     def _warp_to(self, crs: CRS, res: float | tuple[float, float] | None) -> None:
         self._warps = True
@@ -322,6 +361,51 @@ class SceneDataset(GeoDataset):
         if self.rgb_bands and set(self.rgb_bands) <= set(self.bands):
             return [self.bands.index(name) for name in self.rgb_bands]
         return [0, 1, 2] if len(self.bands) >= 3 else [0, 0, 0]
+
+
+def intersection(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One sample of several on one grid: their bands, and what all of them know.
+
+    TorchGeo's own function joins masks and validity one below the other, too.
+
+    Args:
+        samples: Of one query, each of another data set.
+    """
+    first, *others = samples
+    result = dict(first)
+    for other in others:
+        if 'image' in result and 'image' in other:
+            result['image'] = torch.cat([result['image'], other['image']])
+        if 'valid' in result and 'valid' in other:
+            result['valid'] = result['valid'] & other['valid']
+        result = other | result
+    if 'valid' in result and 'mask' in result:
+        result['mask'] = result['mask'].masked_fill(~result['valid'], IGNORE_INDEX)
+    return result
+
+
+def union(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One sample of several on one grid, filled from one after the other.
+
+    TorchGeo's own function takes the larger number of each pixel, which prefers what is
+    outside of a scene to all that is negative.
+
+    Args:
+        samples: Of one query, each of another data set.
+    """
+    if any('valid' not in sample for sample in samples):
+        merged: dict[str, Any] = merge_samples(samples)
+        return merged
+    result = dict(samples[0])
+    for other in samples[1:]:
+        new = other['valid'] & ~result['valid']
+        result['image'] = torch.where(new, other['image'], result['image'])
+        if 'mask' in other:
+            nothing = torch.full_like(other['mask'], IGNORE_INDEX)
+            mask = result.get('mask', nothing)
+            result['mask'] = torch.where(new, other['mask'], mask)
+        result['valid'] = result['valid'] | other['valid']
+    return result
 
 
 class NonGeoScenes(NonGeoDataset):

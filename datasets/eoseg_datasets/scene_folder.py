@@ -10,6 +10,7 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from torchgeo.datasets import DatasetNotFoundError
 
+from .archives import not_found
 from .classes import Classes
 from .index import indexed_scenes
 from .inventory import Inventory, Rejected
@@ -143,12 +144,15 @@ def _inventory(root: Path) -> Inventory:
 
 
 def _no_scenes(dataset: SceneFolder, inventory: Inventory) -> Exception:
-    if not inventory.failed:
+    if not inventory.rejected:
         return DatasetNotFoundError(dataset)
-    listed = '\n'.join(
-        f'  {item.path}: {item.reason}' for item in inventory.failed[:10]
-    )
-    return FileNotFoundError(f'No scene in {dataset.root} can be read:\n{listed}')
+    # Files that should have been scenes come first.
+    found = sorted(inventory.rejected, key=lambda item: item.status != 'failed')
+    lines = [f'  {item.path}: {item.reason}' for item in found[:10]]
+    if len(found) > len(lines):
+        lines.append(f'  and {len(found) - len(lines)} more')
+    what = 'can be read' if inventory.failed else 'was found'
+    return not_found('\n'.join([f'No scene in {dataset.root} {what}:', *lines]))
 
 
 def _alike(
@@ -176,12 +180,12 @@ def _alike(
 def _somewhere(
     scenes: Sequence[Scene],
 ) -> tuple[tuple[Scene, ...], list[Rejected]]:
-    """Scenes without a CRS are left out, unless no scene has one."""
-    somewhere = tuple(scene for scene in scenes if scene.crs is not None)
+    """Scenes that lie nowhere are left out, unless all of them do."""
+    somewhere = tuple(scene for scene in scenes if scene.grid.is_placed)
     if not somewhere:
         return tuple(scenes), []
-    reason = 'it has no CRS but other scenes have; assign one with rio edit-info --crs'
-    lost = [scene for scene in scenes if scene.crs is None]
+    reason = 'it has no CRS on Earth but other scenes have; assign one with rio edit-info --crs'
+    lost = [scene for scene in scenes if not scene.grid.is_placed]
     return somewhere, [Rejected(scene.path, 'skipped', reason) for scene in lost]
 
 

@@ -217,7 +217,8 @@ class SEN12MS(SceneDataset):
             DatasetNotFoundError: If neither the files of a season nor their archive are
                 there.
             FileNotFoundError: If patches of the list are not there.
-            ValueError: If there is no such split, band or season.
+            ValueError: If there is no such split, band or season, or if the split has
+                no patch of *seasons*.
         """
         self.paths = self.root = Path(root)
         self.split = split
@@ -227,11 +228,12 @@ class SEN12MS(SceneDataset):
             self.seasons[season]
             for season in chosen('season', seasons, tuple(self.seasons), 'SEN12MS')
         ]
+        listed = self._listed(download, checksum)
         self._patches = [
-            patch
-            for patch in self._listed(download, checksum)
-            if patch.season in folders and patch != _BROKEN
+            patch for patch in listed if patch.season in folders and patch != _BROKEN
         ]
+        if not self._patches:
+            raise ValueError(self._without(folders, listed))
         sensors = sorted({source for _, source, _ in located(names, self.sources)})
         self._require([*sensors, 'lc'], checksum)
         scenes = self._scenes(names, sensors)
@@ -261,6 +263,18 @@ class SEN12MS(SceneDataset):
         obtain(archive, self.root, download=download, checksum=checksum)
         lines = (self.root / name).read_text().split()
         return [_patch(line, self.root / name) for line in lines]
+
+    def _without(self, folders: Sequence[str], listed: Sequence[_Patch]) -> str:
+        """That no patch is left of those that the list has."""
+        named = {folder: season for season, folder in self.seasons.items()}
+        there = {patch.season for patch in listed}
+        others = [season for folder, season in named.items() if folder in there]
+        return (
+            f'SEN12MS {self.split} has no patch of '
+            f'{", ".join(named[folder] for folder in folders)}; '
+            f'{self.root / f"{self.split}_list.txt"} has patches of '
+            f'{", ".join(others) or "no season"}'
+        )
 
     def _require(self, sources: Sequence[str], checksum: bool) -> None:
         """Make sure that the files of all patches are there, without opening one."""

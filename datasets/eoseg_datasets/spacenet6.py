@@ -16,7 +16,7 @@ from .archives import Archive, obtain
 from .arguments import check_split, chosen
 from .classes import Classes, Legend
 from .handles import open_raster
-from .labelled_images import open_parallel, with_names
+from .labelled_images import explained, open_parallel, with_names
 from .labels import VectorLabels, read_polygons
 from .pairs import paired
 from .scene import Scene, band_of, check_complete, grid_of
@@ -222,7 +222,7 @@ class SpaceNet6(SceneDataset):
 
 
 def _open(path: Path, names: Sequence[str]) -> Scene:
-    with open_raster(path) as source:
+    with explained(path), open_raster(path) as source:
         check_complete(source, path)
         # All bands: the fourth of an 8-bit file is taken for transparency by GDAL, but
         # it is near infrared.

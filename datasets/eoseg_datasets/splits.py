@@ -143,8 +143,9 @@ def split_scenes(
         seed: Chooses which are drawn.
         buffer: Gap between blocks in pixels; by default an eighth of a patch. Regions
             share no pixel without it, but what is near is alike: the wider it is, the
-            more honest is the score, and the less is left to learn from. Where scenes
-            are not divided there is none: they may touch.
+            more honest is the score, and the less is left to learn from. Scenes that
+            are not divided may touch by default; if it is given, those nearer than it
+            stay together.
         class_counts: Counts the classes in regions, for example by a
             :class:`~.census.Census`. With it, the best of 256 draws is taken: that in
             which most classes occur in most parts; of these, in training; of these, the
@@ -159,7 +160,8 @@ def split_scenes(
         raise ValueError(f'buffer must be at least 0 pixels, got {gap}')
     wholes = [ScenePatch(i, _whole(scenes[i].grid)) for i in labelled]
     names = [source_scene(scenes[i].name) for i in labelled]
-    groups = _together(wholes, names, _meeting(scenes, wholes, labelled, inset=0.5))
+    inset = _inset(buffer) if buffer else 0.5
+    groups = _together(wholes, names, _meeting(scenes, wholes, labelled, inset))
     blocks: list[list[ScenePatch]] = []
     if len(groups) < _ENOUGH_SCENES:
         blocks = _ground_blocks(scenes, wholes, patch_size, gap)
@@ -246,25 +248,50 @@ def _ground_blocks(
             windows = dict(enumerate(_blocks(grid, patch_size, gap)))
             cuts.append((grid, list(windows.values())))
         else:
-            windows = _carried_blocks(*cuts[place], grid, patch_size)
+            windows = _carried_blocks(*cuts[place], grid, patch_size, gap)
         blocks += [ScenePatch(whole.scene, window) for window in windows.values()]
         keys += [(place, number) for number in windows]
-    # Outlines half a gap outside meet where blocks are nearer than the gap.
-    inset = min(0.5, _ROUNDING - gap / 2)
-    meeting = _meeting(scenes, blocks, [place for place, _ in keys], inset)
+    meeting = _meeting(scenes, blocks, [place for place, _ in keys], _inset(gap))
     return _together(blocks, keys, meeting)
 
 
+def _inset(gap: int) -> float:
+    """Pixels inwards to outlines that meet where regions are nearer than a gap."""
+    return min(0.5, _ROUNDING - gap / 2)
+
+
 def _carried_blocks(
-    source: Grid, windows: Sequence[Window], target: Grid, patch_size: int
+    source: Grid, windows: Sequence[Window], target: Grid, patch_size: int, gap: int
 ) -> dict[int, Window]:
-    """Blocks of *source* on *target*, by number, without those smaller than a patch."""
-    carried = {i: _carried(window, source, target) for i, window in enumerate(windows)}
+    """Blocks of *source* on *target*, by number, without those smaller than a patch.
+
+    The gap between them is one in the pixels of both: half of it lies on each side of
+    the line in the middle, which is carried, too.
+    """
+    half = gap / 2
+    carried = {}
+    for i, block in enumerate(windows):
+        cell = Window(
+            block.col_off - half,
+            block.row_off - half,
+            block.width + gap,
+            block.height + gap,
+        )
+        inside = _carried(cell, source, target, half)
+        carried[i] = _common(_carried(block, source, target), inside)
     return {
         i: window
         for i, window in carried.items()
         if min(window.width, window.height) >= patch_size
     }
+
+
+def _common(first: Window, second: Window) -> Window:
+    """What lies in both windows; may be empty."""
+    row, col = max(first.row_off, second.row_off), max(first.col_off, second.col_off)
+    bottom = min(first.row_off + first.height, second.row_off + second.height)
+    right = min(first.col_off + first.width, second.col_off + second.width)
+    return Window(col, row, max(right - col, 0), max(bottom - row, 0))
 
 
 def _lies_on(grid: Grid, other: Grid) -> bool:
@@ -275,8 +302,15 @@ def _lies_on(grid: Grid, other: Grid) -> bool:
     return bool(shape.intersection(ground).area > shape.area / 2)
 
 
-def _carried(window: Window, source: Grid, target: Grid) -> Window:
-    """The whole pixels of *target* inside a window of *source*; may be empty."""
+def _carried(window: Window, source: Grid, target: Grid, inset: float = 0) -> Window:
+    """The whole pixels of *target* inside a window of *source*; may be empty.
+
+    Args:
+        window: Window of *source*, may reach beyond it.
+        source: Where it lies.
+        target: Where it is carried to.
+        inset: Pixels of *target* that its edges are moved inwards.
+    """
     across = pyproj.Transformer.from_crs(
         pyproj.CRS.from_user_input(source.crs),
         pyproj.CRS.from_user_input(target.crs),
@@ -289,10 +323,10 @@ def _carried(window: Window, source: Grid, target: Grid) -> Window:
         points.append(moved(there, ~target.transform))
     top, right, bottom, left = points
     # Between the edges wherever they are; a thousandth of a pixel is rounding.
-    first_row = max(int(np.ceil(np.max(top[1]) - 1e-3)), 0)
-    first_col = max(int(np.ceil(np.max(left[0]) - 1e-3)), 0)
-    last_row = min(int(np.floor(np.min(bottom[1]) + 1e-3)), target.height)
-    last_col = min(int(np.floor(np.min(right[0]) + 1e-3)), target.width)
+    first_row = max(int(np.ceil(np.max(top[1]) + inset - 1e-3)), 0)
+    first_col = max(int(np.ceil(np.max(left[0]) + inset - 1e-3)), 0)
+    last_row = min(int(np.floor(np.min(bottom[1]) - inset + 1e-3)), target.height)
+    last_col = min(int(np.floor(np.min(right[0]) - inset + 1e-3)), target.width)
     width, height = max(last_col - first_col, 0), max(last_row - first_row, 0)
     return Window(first_col, first_row, width, height)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from torchgeo.datasets import DatasetNotFoundError
 
 from .classes import Classes
 from .grid import Grid
-from .labelled_images import open_parallel
+from .labelled_images import open_or_explain, open_parallel
 from .labels import Labels, find_classes, is_label, is_vector, open_labels
-from .scene import Scene, open_scene
+from .scene import Scene
 from .scene_dataset import SceneDataset
 
 #: Half the width of the square that web maps divide into tiles, in metres: the earth's
@@ -68,8 +69,8 @@ class WebTiles(SceneDataset):
 
         Raises:
             DatasetNotFoundError: If there is no tile in *root*.
-            ValueError: If there are several files of labels, or a tile lies outside of
-                its zoom level.
+            ValueError: If there are several files of labels, a tile cannot be opened or
+                lies outside of its zoom level, or tiles differ in their number of bands.
         """
         self.paths = self.root = Path(root)
         tiles = sorted(
@@ -79,7 +80,12 @@ class WebTiles(SceneDataset):
         )
         if not tiles:
             raise DatasetNotFoundError(self)
-        opened = open_parallel(open_scene, [path for path, _ in tiles])
+        # Names relative to the root: in folders, tiles of many columns have one row.
+        opened = open_parallel(
+            partial(open_or_explain, root=self.root), [path for path, _ in tiles]
+        )
+        if bands is None:
+            _check_bands(opened)
         scenes = [
             _placed(scene, *place)
             for scene, (_, place) in zip(opened, tiles, strict=True)
@@ -136,6 +142,18 @@ def tile_grid(column: int, row: int, zoom: int, size: int = 256) -> Grid:
     west, north = column * side - HALF_WIDTH, HALF_WIDTH - row * side
     transform = Affine(side / size, 0, west, 0, -side / size, north)
     return Grid(CRS.from_epsg(3857), transform, size, size)
+
+
+def _check_bands(scenes: Sequence[Scene]) -> None:
+    first = scenes[0]
+    for scene in scenes:
+        if len(scene.bands) != len(first.bands):
+            raise ValueError(
+                'tiles must have the same number of bands; '
+                f'{first.path} has {len(first.bands)}, {scene.path} has '
+                f'{len(scene.bands)}. Name those that all of them have in bands, or '
+                'take the others out'
+            )
 
 
 def _placed(scene: Scene, column: int, row: int, zoom: int) -> Scene:

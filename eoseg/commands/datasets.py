@@ -48,11 +48,26 @@ def _prepare(name: str, source: Path, target: Path) -> str:
             f'{name} is read as it comes; only L8BiomeClouds can be prepared, by cutting '
             'its scenes into patches'
         )
+    from torchgeo.datasets import DatasetNotFoundError
+
     from eoseg_datasets.l8_biome_cloud_patches import cut_patches
     from eoseg_datasets.l8_biome_clouds import L8BiomeClouds
 
-    scenes = L8BiomeClouds(source, bands=('B4', 'B3', 'B2'), fill='clear')
+    try:
+        scenes = L8BiomeClouds(source, bands=('B4', 'B3', 'B2'), fill='clear')
+    except DatasetNotFoundError as error:
+        raise FileNotFoundError(
+            f'{source} has no scenes; give the folder that holds those of the biomes, '
+            'such as barren/LC80420082013220LGN00/LC80420082013220LGN00.TIF, or the '
+            f'archives {L8BiomeClouds.biomes[0]}.tar.gz and so on'
+        ) from error
     counts = cut_patches(scenes, target)
+    if not any(counts.values()):
+        raise ValueError(
+            f'no patch could be cut from {len(scenes.scenes)} scenes of {source}: '
+            'patches have 512 x 512 pixels, and those without cloud and shadow are left '
+            'out'
+        )
     number = ', '.join(f'{count} {split}' for split, count in counts.items())
     return f'{target}: patches for L8BiomeCloudPatches: {number}'
 
@@ -96,5 +111,8 @@ def _is_data_set(node: ast.ClassDef) -> bool:
 def _plain(text: str) -> str:
     """Docstring markup as one reads it in a terminal."""
     text = re.sub(r':\w+:`~?(?:[\w.]*\.)?(\w+)`', r'\1', text)
+    text = re.sub(r'`([^`<]+?)\s+<([^>]+)>`__?', r'\1 (\2)', text)
+    # A backslash before a space joins, as in km\ :sup:`2`.
+    text = text.replace('\\ ', '')
     text = text.replace('``', '').replace('.. code-block:: text\n', '')
     return re.sub(r'\n{3,}', '\n\n', text)

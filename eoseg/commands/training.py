@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from eoseg_datasets.splits import write_regions
 
 from ..compat import GeoDataModule
+from ..datamodules.lazy import opened
 from ..datamodules.scenes import SceneDataModule
 from ..inputs import Inputs
 from ..tasks.base import Task
@@ -149,7 +150,7 @@ class _CLI(LightningCLI):
 
 
 class _SplitFile(Callback):
-    """Where patches for training, validation and testing come from, to look at."""
+    """Where patches come from, to look at: of training, validation and what is open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -159,7 +160,7 @@ class _SplitFile(Callback):
         if trainer.is_global_zero and isinstance(data, SceneDataModule):
             regions = [
                 (use, part.dataset.scenes[region.scene], region.window)
-                for use, part in data.parts.items()
+                for use, part in opened(data.parts).items()
                 for region in part.regions
             ]
             write_regions(self.path, regions)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from eoseg_datasets import SceneDataset
 
 from ..inputs import Inputs
 from ..transforms import PhotometricDistortion, RandomFlips
+from .lazy import Lazy
 from .scenes import Part, SceneDataModule, Use, divided, whole
 
 #: Share of the training split that is kept for validation where none is published.
@@ -74,13 +75,30 @@ class PublishedSplitDataModule(SceneDataModule):
 
     @cached_property
     def parts(self) -> Mapping[Use, Part]:
-        """The published splits."""
-        parts = {use: whole(self._split(name)) for use, name in self.splits.items()}
-        if 'val' in parts:
-            return parts
-        return parts | divided(
-            parts['train'].dataset, self.size, VAL_SHARE, 0, self.seed
-        )
+        """The published splits, each opened when it is first asked for.
+
+        Who trains need not have what is for testing.
+        """
+        published = {
+            use: partial(self._whole, name) for use, name in self.splits.items()
+        }
+        if 'val' in published:
+            return Lazy(published)
+        uses: tuple[Use, ...] = ('train', 'val')
+        kept = {use: partial(self._part_of_train, use) for use in uses}
+        return Lazy(published | kept)
+
+    @cached_property
+    def _parts_of_train(self) -> Mapping[Use, Part]:
+        """The published training split, of which some is kept for validation."""
+        train = self._split(self.splits['train'])
+        return divided(train, self.size, VAL_SHARE, 0, self.seed)
+
+    def _part_of_train(self, use: Use) -> Part:
+        return self._parts_of_train[use]
+
+    def _whole(self, name: str) -> Part:
+        return whole(self._split(name))
 
     def _split(self, name: str) -> SceneDataset:
         dataset_type: Any = self.dataset_type

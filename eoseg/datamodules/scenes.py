@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -20,6 +21,7 @@ from eoseg_datasets import (
 )
 from eoseg_datasets.census import Density, cached_census
 from eoseg_datasets.classes import Classes
+from eoseg_datasets.labels import Labels
 from eoseg_datasets.scene_dataset import whole_scene
 from eoseg_datasets.splits import split_scenes
 from eoseg_datasets.statistics import band_statistics
@@ -27,6 +29,7 @@ from eoseg_datasets.statistics import band_statistics
 from ..compat import GeoDataModule
 from ..inputs import Inputs
 from ..transforms import RandomFlips
+from .lazy import opened
 
 log = logging.getLogger(__name__)
 
@@ -131,10 +134,6 @@ class SceneDataModule(GeoDataModule):
             ValueError: If there is nothing to test on.
         """
         parts = self.parts
-        log.info(
-            '%s regions',
-            ', '.join(f'{len(part.regions)} {use}' for use, part in parts.items()),
-        )
         if stage == 'fit':
             self.learn_from(parts['train'], self.seed)
         if stage in ('fit', 'validate'):
@@ -147,6 +146,11 @@ class SceneDataModule(GeoDataModule):
                 )
             self.test_dataset = test.dataset
             self.test_sampler = GridSceneSampler(test.regions, self.size)
+        there = opened(parts)
+        log.info(
+            '%s regions',
+            ', '.join(f'{len(part.regions)} {use}' for use, part in there.items()),
+        )
 
     def learn_from(self, train: Part, seed: int) -> None:
         """Set up training patches.
@@ -168,15 +172,15 @@ class SceneDataModule(GeoDataModule):
         if self.sampling == 'area':
             return None
         dataset = train.dataset
-        labels = (dataset.labels_of(i) for i in dataset.labelled)
-        # Labels that all pixels share lie in no file.
-        files = {path for item in labels if (path := getattr(item, 'path', None))}
+        labels = (
+            dataset.labels_of(i) for i in sorted({r.scene for r in train.regions})
+        )
         census = cached_census(
             dataset.scenes,
             train.regions,
             dataset.labels_of,
             0 if dataset.classes is None else len(dataset.classes),
-            [*sorted(files), dataset.classes],
+            [*chain.from_iterable(map(_made_from, labels)), dataset.classes],
             side=min(CENSUS_SIDE, self.size),
         )
         return census.balanced() if self.sampling == 'balanced' else census.even()
@@ -296,6 +300,13 @@ def classes_of(dataset: SceneDataset) -> Classes:
             f'{type(dataset).__name__} has no labels here; training needs some'
         )
     return dataset.classes
+
+
+def _made_from(labels: Labels | None) -> tuple[object, ...]:
+    """What tells labels from others, also from others in the same file."""
+    # Labels have some of these: file, column or array in it, what its values mean.
+    facts = ('path', 'field', 'key', 'index', '_meaning', '_table')
+    return type(labels).__name__, *(getattr(labels, fact, None) for fact in facts)
 
 
 def _metres(dataset: SceneDataset) -> float | None:

@@ -100,7 +100,7 @@ class Task(BaseTask):
 
         Raises:
             ValueError: If the images have other bands than the network, or the masks
-                other classes.
+                other classes, or if the batch is one of two domains.
         """
         self._check(batch)
         hidden = ~batch['valid'][:, None]
@@ -109,6 +109,12 @@ class Task(BaseTask):
 
     def _check(self, batch: Mapping[str, Tensor]) -> None:
         """Say what is wrong with a batch before a kernel fails on it without a word."""
+        if 'image' not in batch:
+            raise ValueError(
+                'this task learns from one domain; the batch has '
+                f'{" and ".join(batch)}, as those of a pair of domains. Give the data '
+                'module of one of them as data, or a task that learns from both.'
+            )
         inputs = self.inputs
         bands = batch['image'].shape[1]
         if bands != inputs.in_channels:

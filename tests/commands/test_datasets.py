@@ -30,6 +30,27 @@ def test_info_is_the_docstring_in_plain_words(
     assert '``' not in out and ':class:' not in out and 'code-block' not in out
 
 
+def test_the_list_says_what_patches_of_clouds_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(['datasets', 'list'])
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith('L8BiomeCloudPatches ')]
+    assert 'Landsat 8' in line
+
+
+def test_info_shows_links_and_units_without_markup(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(['datasets', 'info', 'SpaceNet6']) == 0
+    assert main(['datasets', 'info', 'Landslide4Sense']) == 0
+    out = capsys.readouterr().out
+    assert 'SpaceNet 6 (https://spacenet.ai/sn6-challenge/) has' in out
+    assert 'Landslide4Sense (https://github.com/' in out
+    assert '120 km2' in out
+    assert '`' not in out and '\\' not in out
+
+
 @pytest.mark.parametrize('action', ['info', 'prepare'])
 def test_an_unknown_name_is_answered_by_the_nearest(
     action: str, capsys: pytest.CaptureFixture[str]
@@ -63,6 +84,27 @@ def test_scenes_of_clouds_are_cut_into_patches(
     assert main(['datasets', 'prepare', 'L8BiomeClouds', str(source), str(target)]) == 0
     assert 'train' in capsys.readouterr().out
     assert list(target.rglob('img_dir/train/*.png'))
+
+
+def test_scenes_that_are_too_small_to_be_cut_fail(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_fake('l8_biome_clouds', tmp_path / 'scenes')
+    words = ['datasets', 'prepare', 'L8BiomeClouds', str(source), str(tmp_path / 'out')]
+    assert main(words) == 1
+    captured = capsys.readouterr()
+    assert 'no patch could be cut' in captured.err and '512' in captured.err
+    assert not captured.out
+
+
+def test_a_folder_without_scenes_is_answered_by_what_is_expected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / 'nowhere', tmp_path / 'out'
+    assert main(['datasets', 'prepare', 'L8BiomeClouds', str(source), str(target)]) == 1
+    error = capsys.readouterr().err
+    assert f'{source} has no scenes; give the folder' in error
+    assert 'download' not in error
 
 
 def test_the_list_does_not_wait_for_torch() -> None:

@@ -1,6 +1,7 @@
 """Data modules of Grass and of the L8 Biome clouds: what is in which part."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from eoseg.datamodules import (
     L8BiomeCloudPatchesDataModule,
     L8BiomeCloudsDataModule,
 )
+from eoseg.datamodules.lazy import opened
 from eoseg.datamodules.scenes import SceneDataModule, Use
 from eoseg.tasks import Segmentation
 from eoseg_datasets.splits import source_scene
@@ -46,6 +48,29 @@ def test_grass_tests_on_what_is_published_as_validation(root: Path) -> None:
     train, val = scenes(module, 'train'), scenes(module, 'val')
     assert (len(train), len(val)) == (6, 1)
     assert not train & val
+
+
+def test_training_needs_no_files_for_testing(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = Path(shutil.copytree(root / 'grass', tmp_path / 'grass'))
+    for folder in list(copy.rglob('*_dir/val')):
+        shutil.rmtree(folder)
+    module = GrassDataModule(copy, **SIZES)
+    with caplog.at_level(logging.INFO, 'eoseg'):
+        module.setup('fit')
+    assert '6 train, 1 val regions' in caplog.text
+    assert set(opened(module.parts)) == {'train', 'val'}
+    assert 'test' in module.parts
+    with pytest.raises(FileNotFoundError, match='val'):
+        module.setup('test')
+
+
+def test_each_split_is_opened_once(root: Path) -> None:
+    parts = GrassDataModule(root / 'grass', **SIZES).parts
+    assert parts['test'] is parts['test']
+    assert parts['train'].dataset is parts['val'].dataset
+    assert len(parts) == 3
 
 
 def test_grass_gives_batches_and_says_what_a_model_sees(root: Path) -> None:

@@ -12,7 +12,7 @@ import sys
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -177,13 +177,33 @@ def test_what_lies_beside_in_an_archive_goes_beside(tmp_path: Path) -> None:
     assert found == {'data/test': b'mine', 'data/train/a': b'1', 'LICENSE': b'2'}
 
 
-def test_a_file_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / 'README').write_bytes(b'mine')
+# The second has as many bytes as the one in the archive.
+@pytest.mark.parametrize('mine', [b'mine', b'my own'])
+def test_a_file_in_the_way_is_not_overwritten(tmp_path: Path, mine: bytes) -> None:
+    (tmp_path / 'README').write_bytes(mine)
     content = zipped({**MEMBERS, 'README': b'theirs', 'LICENSE': b'2'})
     (tmp_path / 'grass.zip').write_bytes(content)
     with pytest.raises(FileExistsError, match=r'README is in the place of'):
         obtain(archive(), tmp_path)
-    assert contents(tmp_path) == {'README': b'mine', 'grass.zip': content}
+    assert contents(tmp_path) == {'README': mine, 'grass.zip': content}
+
+
+def test_the_same_file_is_not_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / 'README').write_bytes(b'theirs')
+    (tmp_path / 'grass.zip').write_bytes(zipped({**MEMBERS, 'README': b'theirs'}))
+    obtain(archive(), tmp_path)
+    assert set(MEMBERS) < set(contents(tmp_path))
+
+
+@pytest.mark.parametrize('pack', [zipped, tarred])
+def test_a_member_whose_name_is_too_long_is_named(
+    tmp_path: Path, pack: Callable[[Mapping[str, bytes]], bytes]
+) -> None:
+    name = 'a' * 300
+    (tmp_path / 'grass.zip').write_bytes(pack({f'grass/{name}': b'1'}))
+    with pytest.raises(ArchiveError, match=f'{name}.*is too long'):
+        obtain(archive(), tmp_path)
+    assert list(contents(tmp_path)) == ['grass.zip']
 
 
 def test_another_archive_is_told_by_its_contents(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A census counts every valid pixel once, and knows where one of each class is."""
 
 import logging
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -219,6 +220,54 @@ def test_a_census_is_taken_anew_when_a_file_changes(scene: Scene, cache: Path) -
         target.write(ramp(2, 40, 50))
     census = cached_census([scene], REGIONS, lambda _: None, 3, [])
     assert census.totals[3] == 20 * 38 + 25 * 40
+
+
+def test_a_census_is_taken_anew_when_a_sidecar_changes(
+    write_raster: WriteRaster, cache: Path
+) -> None:
+    path = write_raster('a.tif', ramp(1, 40, 50))
+    scene, regions = open_scene(path), [ScenePatch(0, Window(0, 0, 50, 40))]
+
+    def pixels() -> int:
+        return int(cached_census([scene], regions, lambda _: None, 3, []).totals[3])
+
+    assert pixels() == 2000
+    before = path.stat().st_mtime_ns
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False),
+        rasterio.open(path, 'r+') as target,
+    ):
+        target.write_mask(np.arange(40)[:, None].repeat(50, axis=1) >= 10)
+    assert path.with_name('a.tif.msk').exists() and path.stat().st_mtime_ns == before
+    assert pixels() == 1500
+
+
+def test_a_census_is_taken_anew_when_a_file_beside_the_labels_changes(
+    scene: Scene, cache: Path, tmp_path: Path
+) -> None:
+    shapes, table = tmp_path / 'b.shp', tmp_path / 'b.dbf'
+    for path in (shapes, table, tmp_path / 'c.dbf'):
+        path.write_text('1')
+    cached_census([scene], REGIONS, lambda _: None, 3, [shapes])
+    (tmp_path / 'c.dbf').write_text('12')
+    cached_census([scene], REGIONS, no_labels, 3, [shapes])
+    table.write_text('12')
+    with pytest.raises(AssertionError, match='labels are read'):
+        cached_census([scene], REGIONS, no_labels, 3, [shapes])
+
+
+def test_a_census_leaves_the_filters_of_warnings_as_they_were(
+    write_raster: WriteRaster,
+) -> None:
+    scenes = [
+        open_scene(write_raster(f'{i}.tif', ramp(1, 40, 50), crs=None, transform=None))
+        for i in range(16)
+    ]
+    regions = [ScenePatch(i, Window(0, 0, 50, 40)) for i in range(16)]
+    before = list(warnings.filters)
+    for _ in range(20):
+        take_census(scenes, regions, lambda _: None, 3)
+        assert list(warnings.filters) == before
 
 
 def test_a_damaged_cache_is_written_anew(

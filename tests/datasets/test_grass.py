@@ -102,6 +102,33 @@ def test_places_for_some_pictures_only_are_refused(
         Grass(copy)
 
 
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        (b'', 'the file is empty'),
+        (b'version https://git-lfs.github.com/spec/v1\n', 'a git-lfs pointer'),
+    ],
+)
+def test_a_picture_that_is_none_is_named_with_the_reason(
+    copy: Path, content: bytes, reason: str
+) -> None:
+    file = min((copy / 'grass/img_dir/train').iterdir())
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f'{file.name}: {reason}'):
+        Grass(copy)
+
+
+def test_a_picture_without_its_end_is_named(
+    copy: Path, write_raster: WriteRaster
+) -> None:
+    file = min((copy / 'grass/img_dir/train').iterdir())
+    noise = np.random.default_rng(0).integers(0, 255, (3, 256, 256), np.uint8)
+    whole = write_raster('whole.tif', noise, crs=None).read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=f'{file.name}: .'):
+        Grass(copy)
+
+
 def test_a_missing_data_set_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match=r'grass\.zip.*download=True'):
         Grass(tmp_path)

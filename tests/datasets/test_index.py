@@ -411,6 +411,24 @@ def test_a_damaged_table_costs_time_only(
     assert len(names) == len(fresh.scenes)
 
 
+def test_a_table_of_which_a_bit_has_flipped_says_nothing_else(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    with_numbers(tmp_path, write_raster)
+    fresh = indexed_scenes(tmp_path)
+    path = index_path(tmp_path)
+    whole = path.read_bytes()
+    wrong = []
+    # Metadata at the end have no checksum.
+    for place in range(4, whole.index(b'ARROW:schema'), 97):
+        content = bytearray(whole)
+        content[place] ^= 1
+        path.write_bytes(content)
+        if indexed_scenes(tmp_path) != fresh:
+            wrong.append(place)
+    assert wrong == []
+
+
 def test_a_table_made_by_other_code_is_made_anew(
     tmp_path: Path,
     write_raster: WriteRaster,
@@ -419,7 +437,7 @@ def test_a_table_made_by_other_code_is_made_anew(
 ) -> None:
     write_raster('a.tif', ramp(1, 4, 5))
     indexed_scenes(tmp_path)
-    monkeypatch.setattr('eoseg_datasets.index_file._version', lambda: 'newer')
+    monkeypatch.setattr('eoseg_datasets.index_file.code_version', lambda *_: 'newer')
     assert again(tmp_path, opened)[1] == ['a.tif']
     assert again(tmp_path, opened)[1] == []
 
@@ -601,7 +619,7 @@ def test_an_empty_scene_has_no_statistics(
 
 @pytest.mark.parametrize(
     ('side', 'block', 'pixels'),
-    [(640, 64, 5 * 64**2), (128, 64, 4 * 64**2), (2048, 1024, 64**2), (20, 0, 400)],
+    [(640, 64, 64**2), (2048, 1024, 64**2), (20, 0, 400)],
 )
 def test_what_is_read_for_statistics_does_not_grow_with_the_scene(
     tmp_path: Path, write_raster: WriteRaster, side: int, block: int, pixels: int

@@ -10,6 +10,7 @@ from rasterio.windows import Window
 from shapely import box
 from tiny import WriteRaster, ramp
 
+from eoseg_datasets import SceneFolder, ScenePatch
 from eoseg_datasets.classes import Classes
 from eoseg_datasets.labels import (
     ColorLabels,
@@ -167,7 +168,7 @@ def test_a_label_that_lies_nowhere_must_have_the_size_of_its_scene(
     )
     other = write_raster('other.tif', np.zeros((4, 4), np.uint8), **nowhere)
     with pytest.raises(
-        ValueError, match='4 x 4 pixels and no CRS, the scene has 6 x 5'
+        ValueError, match='4 x 4 pixels, the scene has 6 x 5, and it has no CRS'
     ):
         open_labels(other, classes).read(grid, WHOLE)
 
@@ -303,3 +304,26 @@ def test_polygons_of_a_format_that_reads_other_files_are_refused(
 def test_a_vrt_is_no_label(tmp_path: Path) -> None:
     assert not is_label(tmp_path / 'a.vrt')
     assert is_label(tmp_path / 'a.tif')
+
+
+@pytest.mark.filterwarnings('ignore::rasterio.errors.NotGeoreferencedWarning')
+def test_a_label_with_a_place_is_taken_pixel_by_pixel_on_a_picture(
+    write_raster: WriteRaster,
+) -> None:
+    picture = write_raster('images/a.tif', np.zeros((5, 6), np.uint8), crs=None)
+    write_raster('labels/a.tif', expected())
+    dataset = SceneFolder(picture.parents[1])
+    sample = dataset[ScenePatch(0, Window(0, 0, 6, 5))]
+    np.testing.assert_array_equal(sample['mask'], expected())
+
+
+@pytest.mark.filterwarnings('ignore::rasterio.errors.NotGeoreferencedWarning')
+def test_polygons_with_a_place_need_a_scene_with_one(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    write_raster('images/a.tif', np.zeros((5, 6), np.uint8), crs=None)
+    (tmp_path / 'labels').mkdir()
+    square(tmp_path / 'labels' / 'a.gpkg')
+    dataset = SceneFolder(tmp_path)
+    with pytest.raises(ValueError, match=r'a\.gpkg lies in .*WebTiles'):
+        dataset[ScenePatch(0, Window(0, 0, 6, 5))]

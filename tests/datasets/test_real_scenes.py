@@ -60,7 +60,7 @@ def test_what_is_not_read_has_a_reason(data: Path, name: str, reason: str) -> No
 
 def test_arrays_that_are_no_rasters_are_not_found_but_listed(data: Path) -> None:
     folder = data / 'pairs_cloud_dlr_multispectral'
-    with pytest.raises(DatasetNotFoundError):
+    with pytest.raises(DatasetNotFoundError, match=r'landsat5\.npz: not a raster'):
         SceneFolder(folder)
     table = scene_table(folder)
     assert set(table['reason']) == {'not a raster'}

@@ -105,9 +105,57 @@ def test_intersection_puts_both_on_one_grid(root: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample['image'][:2], sample['image'][2:])
 
 
-def test_a_union_answers_where_either_does(root: Path) -> None:
-    union = SceneFolder(root / 'images') | SceneFolder(root / 'images')
-    assert union[300_045:300_125, 5_299_913:5_299_973]['image'].shape == (2, 6, 8)
+def test_an_intersection_puts_masks_on_the_pixels_of_another_zone(root: Path) -> None:
+    # The mask is in the zone of the index, which the west scene is not.
+    masks = SceneFolder(root / 'labels', crs='EPSG:32633')
+    both = SceneFolder(root / 'images') & masks
+    alone = SceneFolder(root / 'images', crs='EPSG:32633')
+    to_index = Transformer.from_crs('EPSG:32632', 'EPSG:32633', always_xy=True)
+    x, y = to_index.transform(600_000 + 10 * 25, 5_300_000 - 10 * 20)
+    query = (slice(x - 80, x + 80, 10), slice(y - 80, y + 80, 10))
+    sample, expected = both[query], alone[query]
+    np.testing.assert_array_equal(sample['image'][:2], expected['image'])
+
+
+def test_what_one_of_two_lacks_is_not_valid_in_both(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    holes = ramp(1, 20, 20)
+    holes[0, :, :5] = 0
+    write_raster('a/x.tif', ramp(1, 20, 20), nodata=0)
+    write_raster('b/x.tif', holes, nodata=0)
+    both = SceneFolder(tmp_path / 'a') & SceneFolder(tmp_path / 'b')
+    sample = both[600_000:600_200, 5_299_800:5_300_000]
+    assert sample['image'].shape == (2, 20, 20)
+    assert sample['valid'].shape == (20, 20)
+    assert not sample['valid'][:, :5].any() and sample['valid'][:, 5:].all()
+
+
+def test_a_union_fills_what_the_first_lacks_with_labels(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    east = Affine(10, 0, 600_100, 0, -10, 5_300_000)
+    for name, level, place in [('a', -12, None), ('b', -7, east)]:
+        image = np.full((1, 20, 10), level, np.int16)
+        write_raster(f'{name}/images/x.tif', image, transform=place)
+        labels = np.full((20, 10), name == 'b', np.uint8)
+        labels[0] = 1 - labels[0]
+        write_raster(f'{name}/labels/x.tif', labels, transform=place)
+    either = SceneFolder(tmp_path / 'a') | SceneFolder(tmp_path / 'b')
+    sample = either[600_000:600_200, 5_299_800:5_300_000]
+    # The larger of two numbers would be the 0 outside of the other scene.
+    assert sample['image'].unique().tolist() == [-12, -7]
+    assert sample['valid'].all()
+    assert sample['mask'][5].tolist() == [0] * 10 + [1] * 10
+
+
+def test_joining_data_sets_leaves_them_as_they_were(root: Path) -> None:
+    dataset = SceneFolder(root)
+    to_index = Transformer.from_crs('EPSG:32632', dataset.crs, always_xy=True)
+    x, y = to_index.transform(600_000 + 10 * 20, 5_300_000 - 10 * 15)
+    assert dataset & SceneFolder(root)
+    sample = dataset[x - 50 : x + 50 : 10, y - 40 : y + 40 : 10]
+    assert dataset.grid_of(sample).crs.to_epsg() == 32632
 
 
 def test_torchgeos_own_sampler_works(root: Path) -> None:
@@ -153,6 +201,19 @@ def test_scenes_with_other_bands_are_refused_with_a_reason(
 def test_an_empty_folder_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError):
         SceneFolder(tmp_path)
+
+
+def test_files_that_are_no_scenes_are_listed_with_their_reasons(tmp_path: Path) -> None:
+    for number in range(12):
+        (tmp_path / f'landsat{number}.npz').touch()
+    (tmp_path / 'z.tif').write_bytes(b'')
+    with pytest.raises(DatasetNotFoundError) as caught:
+        SceneFolder(tmp_path)
+    head, broken, *skipped, rest = str(caught.value).splitlines()
+    assert head == f'No scene in {tmp_path} can be read:'
+    assert broken.endswith('z.tif: the file is empty')
+    assert len(skipped) == 9 and skipped[0].endswith('landsat0.npz: not a raster')
+    assert rest.strip() == 'and 3 more'
 
 
 def test_plot_shows_image_mask_and_prediction(root: Path) -> None:

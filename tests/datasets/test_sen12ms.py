@@ -1,10 +1,14 @@
 """SEN12MS: triplets of files become pairs with ten classes; no header is read twice."""
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
+import rasterio
 import torch
+from affine import Affine
 from matplotlib import pyplot as plt
 from rasterio.windows import Window
 from tiny import write_fake
@@ -122,6 +126,14 @@ def test_a_season_that_is_not_asked_for_need_not_be_there(copy: Path) -> None:
         SEN12MS(copy)
 
 
+def test_a_split_without_the_seasons_says_which_it_has(copy: Path) -> None:
+    (copy / 'test_list.txt').write_text('ROIs1970_fall_s2_9_p1.tif\n')
+    with pytest.raises(
+        ValueError, match=r'SEN12MS test has no patch of spring; .* has patches of fall'
+    ):
+        SEN12MS(copy, split='test', seasons=['spring'])
+
+
 def test_patches_of_a_scene_stay_together(root: Path) -> None:
     dataset = SEN12MS(root)
     split = split_scenes(dataset.scenes, dataset.labelled, 32, val=0.2, test=0.2)
@@ -150,6 +162,47 @@ def test_headers_are_read_once(
     table.write_bytes(b'PK damaged')
     assert len(SEN12MS(copy)) == 6
     assert len(opened) == 7
+
+
+def move(path: Path, east: float) -> None:
+    """Write a raster again, elsewhere."""
+    with rasterio.open(path) as source:
+        profile, image = source.profile, source.read()
+    profile['transform'] = Affine(10, 0, east, 0, -10, 5_300_000)
+    with rasterio.open(path, 'w', **profile) as target:
+        target.write(image)
+
+
+def test_a_header_just_written_is_not_trusted_where_time_has_whole_seconds(
+    copy: Path, cache: Path
+) -> None:
+    changed = copy / 'ROIs1970_fall/s1_9/ROIs1970_fall_s1_9_p1.tif'
+    second = int(time.time())
+    sizes, places = set(), set()
+    for east in (1000, 2000):
+        move(changed, east)
+        os.utime(changed, (second, second))
+        sizes.add(changed.stat().st_size)
+        places |= {scene.grid.transform.c for scene in SEN12MS(copy).scenes}
+    assert len(sizes) == 1
+    assert {1000, 2000} <= places
+
+
+def test_headers_read_by_other_code_are_read_anew(
+    copy: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = SEN12MS(copy)
+    opened: list[Path] = []
+    read = grids._grid_in
+
+    def counted(path: Path) -> Grid:
+        opened.append(path)
+        return read(path)
+
+    monkeypatch.setattr(grids, '_grid_in', counted)
+    monkeypatch.setattr(grids, 'code_version', lambda *_: 'newer')
+    assert SEN12MS(copy).scenes == first.scenes
+    assert len(opened) == 6
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(

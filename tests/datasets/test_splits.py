@@ -167,6 +167,41 @@ def test_scenes_of_another_grid_and_zone_are_a_buffer_apart() -> None:
         assert distance(scenes, split) > 99
 
 
+@pytest.mark.parametrize('pixel', [7.3, 10, 20, 30])
+def test_the_buffer_holds_in_the_pixels_of_each_scene(pixel: float) -> None:
+    # The other one has fewer pixels or is smaller, and is cut as the first one is.
+    other = scene('b', 600_150, 5_299_850, int(2300 / pixel))
+    grid = Grid(
+        UTM32, other.grid.transform @ Affine.scale(pixel / 10), *other.grid.shape
+    )
+    scenes = [scene('a', 600_000), replace(other, grid=grid)]
+    windows = set()
+    for seed in range(5):
+        split = split_scenes(scenes, range(2), 8, seed=seed, buffer=7)
+        parts = [
+            {r.window for r in part if r.scene == 1}
+            for part in (split.train, split.val, split.test)
+        ]
+        windows |= set().union(*parts)
+        assert distance(scenes, split) > 7 * min(10, pixel) - 0.5
+    assert len(windows) == 16
+    rows = sorted({(w.row_off, w.height) for w in windows})
+    for (start, length), (following, _) in pairwise(rows):
+        assert following - start - length >= 7
+
+
+def test_scenes_nearer_than_a_buffer_that_is_given_stay_together() -> None:
+    # Pairs with 30 px between the two, and far from other pairs.
+    places = [600_000 + 20_000 * (i // 2) + 2_860 * (i % 2) for i in range(12)]
+    scenes = [scene(str(i), x) for i, x in enumerate(places)]
+    assert split_scenes(scenes, range(12), 32, buffer=29).rule.startswith(
+        'by scene (12 scenes)'
+    )
+    split = split_scenes(scenes, range(12), 32, buffer=31)
+    assert split.rule == 'by scene (6 scenes)'
+    assert distance(scenes, split) > 310
+
+
 def test_the_gap_between_blocks_is_the_buffer_and_no_more() -> None:
     split = split_scenes([scene('a', 600_000)], [0], 32, buffer=7)
     rows = {

@@ -62,6 +62,34 @@ def test_a_folder_without_tiles_is_not_found(tmp_path: Path) -> None:
         WebTiles(tmp_path)
 
 
+@pytest.mark.filterwarnings('ignore::rasterio.errors.NotGeoreferencedWarning')
+def test_tiles_in_folders_are_told_apart_by_their_columns(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    # Far from each other, each row with a tile in each column.
+    for column in range(100, 1000, 100):
+        for row in (100, 300):
+            tile = write_raster('tile.tif', PLAIN, crs=None)
+            place = tmp_path / f'tiles/12/{column}/{row}.tif'
+            place.parent.mkdir(parents=True, exist_ok=True)
+            tile.rename(place)
+    dataset = WebTiles(tmp_path / 'tiles')
+    assert {scene.name for scene in dataset.scenes} >= {'12/100/100', '12/900/300'}
+    split = split_scenes(dataset.scenes, range(len(dataset.scenes)), 256)
+    assert split.rule == 'by scene (18 scenes)'
+
+
+@pytest.mark.filterwarnings('ignore::rasterio.errors.NotGeoreferencedWarning')
+def test_tiles_of_other_bands_are_named_with_their_number(
+    root: Path, write_raster: WriteRaster
+) -> None:
+    write_raster('OAM-1238426-1046544-21.tif', PLAIN[:1], crs=None)
+    with pytest.raises(
+        ValueError, match=r'1238424-1046544-21\.tif has 3, .*1238426.*\.tif has 1\.'
+    ):
+        WebTiles(root)
+
+
 @pytest.mark.real_data
 def test_tiles_of_kampala_have_buildings_and_stay_together(data: Path) -> None:
     dataset = WebTiles(data / 'pairs_buildings_oam_ramp')

@@ -56,6 +56,20 @@ def test_the_loss_is_the_sum_of_its_terms() -> None:
     assert -1 <= losses['similarity'].item() <= 1
 
 
+@pytest.mark.parametrize('kind', ['segmentation', 'distillation'])
+def test_a_batch_of_two_domains_is_refused(kind: str) -> None:
+    task: Task = (
+        distillation(teacher=TEACHER)
+        if kind == 'distillation'
+        else Segmentation(INPUTS, network={'backbone': 'resnet10t'})
+    )
+    pair: Any = {'source': batch(), 'target': batch()}
+    with pytest.raises(
+        ValueError, match=r'learns from one domain; .* source and target'
+    ):
+        task.training_step(pair, 0)
+
+
 def test_terms_of_the_distillation_and_its_levels_are_told() -> None:
     task = distillation(teacher=TEACHER, distillation={'kl_reduction': 'mean'})
     losses = task.losses(batch())
