@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 THREADS = 8
 
 #: Side of the window that statistics are taken from. The blocks of most files are a
-#: multiple of it, so that it lies in one block, and reading more would take longer than
-#: all headers do.
+#: multiple of it, so that it lies in one block and costs little beside the header.
 _SIDE = 64
 
 
