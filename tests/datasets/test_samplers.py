@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -185,15 +184,6 @@ def test_what_cannot_be_drawn_from_is_refused() -> None:
             RandomSceneSampler([region], 8, 1, 0, other)
     with pytest.raises(ValueError, match='nothing to draw'):
         RandomSceneSampler([region], 8, 1, 0, Density(np.array([0]), one, np.zeros(1)))
-
-
-def test_samplers_of_20000_regions_are_made_at_once() -> None:
-    regions = [ScenePatch(i, Window(0, 0, 1024, 1024)) for i in range(20_000)]
-    start = time.process_time()
-    random = RandomSceneSampler(regions, 256, 20_000)
-    grid = GridSceneSampler(regions, 256)
-    assert (len(random), len(grid)) == (20_000, 320_000)
-    assert time.process_time() - start < 0.3
 
 
 @settings(deadline=None, max_examples=50)
