@@ -24,7 +24,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eoseg_datasets import archives
+from eoseg_datasets import extraction
 from eoseg_datasets.archives import Archive, ArchiveError, obtain
 
 MEMBERS = {'grass/image/a.tif': b'image' * 300, 'grass/mask/a.tif': b'mask'}
@@ -435,7 +435,7 @@ def test_a_member_that_is_a_file_and_a_folder_is_refused(
 def test_a_bomb_is_refused_unless_its_size_is_declared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Any
 ) -> None:
-    monkeypatch.setattr(archives, '_HARMLESS', 1000)
+    monkeypatch.setattr(extraction, '_HARMLESS', 1000)
     (tmp_path / 'grass.zip').write_bytes(pack({'grass/a': bytes(10**6)}))
     with pytest.raises(ArchiveError, match='would take more than the'):
         obtain(archive(), tmp_path)
