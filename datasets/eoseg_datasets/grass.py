@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from rasterio.crs import CRS
 
@@ -91,7 +91,7 @@ class Grass(SceneDataset):
     def __init__(
         self,
         root: str | Path = 'data',
-        split: Literal['train', 'val'] = 'train',
+        split: str = 'train',
         bands: Sequence[str] | None = None,
         crs: CRS | None = None,
         res: float | tuple[float, float] | None = None,

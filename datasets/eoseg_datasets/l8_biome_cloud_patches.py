@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,7 @@ class L8BiomeCloudPatches(SceneDataset):
     def __init__(
         self,
         root: str | Path = 'data',
-        split: Literal['train', 'val', 'test', 'all'] = 'train',
+        split: str = 'train',
         bands: Sequence[str] | None = None,
         crs: CRS | None = None,
         res: float | tuple[float, float] | None = None,

@@ -100,7 +100,7 @@ class LoveDA(SceneDataset):
     def __init__(
         self,
         root: str | Path = 'data',
-        split: Literal['train', 'val', 'test'] = 'train',
+        split: str = 'train',
         scene: Sequence[Literal['urban', 'rural']] = ('urban', 'rural'),
         bands: Sequence[str] | None = None,
         transforms: Callable[[dict[str, Any]], dict[str, Any]] | None = None,

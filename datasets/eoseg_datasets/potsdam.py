@@ -98,7 +98,7 @@ class Potsdam(SceneDataset):
     def __init__(
         self,
         root: str | Path = 'data',
-        split: Literal['train', 'test'] = 'train',
+        split: str = 'train',
         bands: Sequence[str] | None = None,
         labels: Literal['full', 'eroded'] | None = None,
         crs: CRS | None = None,

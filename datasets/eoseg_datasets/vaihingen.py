@@ -133,7 +133,7 @@ class Vaihingen(SceneDataset):
     def __init__(
         self,
         root: str | Path = 'data',
-        split: Literal['train', 'test'] = 'train',
+        split: str = 'train',
         bands: Sequence[str] | None = None,
         labels: Literal['full', 'eroded'] | None = None,
         division: Literal['isprs', 'adaptation'] = 'isprs',

@@ -1,7 +1,8 @@
 """Coverage of grassland in five levels."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from eoseg_datasets.grass import Grass
 
@@ -20,5 +21,19 @@ class GrassDataModule(PublishedPicturesDataModule):
     left to right and changed in brightness and colour at random.
     """
 
-    dataset_type = Grass
     splits: ClassVar[Mapping[Use, str]] = {'train': 'train', 'test': 'val'}
+
+    def __init__(self, root: str | Path, download: bool = False, **kwargs: Any) -> None:
+        """Initialize a new GrassDataModule instance.
+
+        Args:
+            root: Folder of the data set.
+            download: Whether the archive is downloaded if it is not in *root*.
+            **kwargs: More arguments of :class:`~.scenes.SceneDataModule`.
+        """
+        super().__init__(root, **kwargs)
+        self.download = download
+
+    def published(self, split: str) -> Grass:
+        """Open a published split."""
+        return Grass(self.root, split, self.bands, download=self.download)

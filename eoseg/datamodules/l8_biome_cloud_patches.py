@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Mapping
 from functools import cached_property
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from eoseg_datasets.l8_biome_cloud_patches import L8BiomeCloudPatches
 
@@ -26,12 +27,26 @@ class L8BiomeCloudPatchesDataModule(PublishedPicturesDataModule):
     left to right and changed in brightness and colour at random.
     """
 
-    dataset_type = L8BiomeCloudPatches
     splits: ClassVar[Mapping[Use, str]] = {
         'train': 'train',
         'val': 'val',
         'test': 'test',
     }
+
+    def __init__(self, root: str | Path, download: bool = False, **kwargs: Any) -> None:
+        """Initialize a new data module.
+
+        Args:
+            root: Folder of the data set.
+            download: Whether archives that are not in *root* are downloaded.
+            **kwargs: More arguments of :class:`~.scenes.SceneDataModule`.
+        """
+        super().__init__(root, **kwargs)
+        self.download = download
+
+    def published(self, split: str) -> L8BiomeCloudPatches:
+        """Open a published split."""
+        return L8BiomeCloudPatches(self.root, split, self.bands, download=self.download)
 
     @cached_property
     def parts(self) -> Mapping[Use, Part]:
@@ -51,7 +66,7 @@ class L8BiomeCloudPatchesDataModule(PublishedPicturesDataModule):
         return parts
 
 
-class L8BiomeCloudPatchesBySceneDataModule(PublishedPicturesDataModule):
+class L8BiomeCloudPatchesBySceneDataModule(L8BiomeCloudPatchesDataModule):
     """Clouds in the patches of all published splits, divided anew by scene.
 
     See :class:`~eoseg_datasets.l8_biome_cloud_patches.L8BiomeCloudPatches`. Of the scenes,
@@ -60,9 +75,8 @@ class L8BiomeCloudPatchesBySceneDataModule(PublishedPicturesDataModule):
     splits.
     """
 
-    dataset_type = L8BiomeCloudPatches
-
     @cached_property
     def parts(self) -> Mapping[Use, Part]:
         """All patches, divided by the scene they were cut from."""
-        return divided(self._split('all'), self.size, VAL_SHARE, TEST_SHARE, self.seed)
+        patches = self.published('all')
+        return divided(patches, self.size, VAL_SHARE, TEST_SHARE, self.seed)

@@ -1,16 +1,16 @@
 """Clouds and their shadows in whole Landsat 8 scenes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eoseg_datasets.l8_biome_clouds import L8BiomeClouds
 
-from .scenes import Part, SceneDataModule, Use, divided
+from .divided import DividedDataModule
 
 
-class L8BiomeCloudsDataModule(SceneDataModule):
+class L8BiomeCloudsDataModule(DividedDataModule):
     """Clouds and shadows, see :class:`~eoseg_datasets.l8_biome_clouds.L8BiomeClouds`.
 
     Divided by scene: those that overlap on the ground stay together.
@@ -19,41 +19,31 @@ class L8BiomeCloudsDataModule(SceneDataModule):
     def __init__(
         self,
         root: str | Path,
-        batch_size: int = 8,
         patch_size: int = 512,
-        length: int | None = None,
-        num_workers: int = 0,
-        bands: Sequence[str] | None = None,
-        split: tuple[float, float] = (0.2, 0.2),
-        seed: int = 0,
+        biomes: Sequence[str] | None = None,
+        fill: Literal['ignore', 'clear'] = 'ignore',
+        download: bool = False,
         **kwargs: Any,
     ) -> None:
         """Initialize a new L8BiomeCloudsDataModule instance.
 
         Args:
             root: Folder of the data set.
-            batch_size: Patches per batch.
             patch_size: Side of a patch in pixels.
-            length: Patches per training epoch; by default as many as cover the training
-                scenes once.
-            num_workers: Processes that read patches; 0 reads in the main one.
-            bands: Names of the bands to use, such as B4, B3, B2; all 11 by default.
-            split: Shares of the scenes for validation and for testing.
-            seed: Chooses the split and the patches.
-            **kwargs: More arguments of the data set, such as *biomes*, *fill* and
-                *download*.
+            biomes: Which to read. By default those that are there; with *download*, all.
+            fill: What pixels outside of the scene are: without a label, or 'clear' as in
+                the published patches.
+            download: Whether archives that are not in *root* are downloaded.
+            **kwargs: More arguments of :class:`~.divided.DividedDataModule`.
         """
-        super().__init__(batch_size, patch_size, length, num_workers, seed)
-        self.root = Path(root)
-        self.bands = bands
-        self.shares = split
-        self.arguments = kwargs
+        super().__init__(root, patch_size=patch_size, **kwargs)
+        self.biomes = biomes
+        self.fill: Literal['ignore', 'clear'] = fill
+        self.download = download
 
     @cached_property
-    def parts(self) -> Mapping[Use, Part]:
-        """One data set, divided by scene."""
-        return divided(self._scenes(), self.size, *self.shares, seed=self.seed)
-
-    # A method: the command line finds the arguments of the data set through it.
-    def _scenes(self) -> L8BiomeClouds:
-        return L8BiomeClouds(self.root, bands=self.bands, **self.arguments)
+    def all_scenes(self) -> L8BiomeClouds:
+        """The data set; all parts read from it."""
+        return L8BiomeClouds(
+            self.root, self.bands, self.biomes, self.fill, download=self.download
+        )

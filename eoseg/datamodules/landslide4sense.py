@@ -21,17 +21,20 @@ class Landslide4SenseDataModule(PublishedSplitDataModule):
     testing has none, there is nothing to test on.
     """
 
-    dataset_type = Landslide4Sense
     splits: ClassVar[Mapping[Use, str]] = {
         'train': 'train',
         'val': 'val',
         'test': 'test',
     }
 
+    def published(self, split: str) -> Landslide4Sense:
+        """Open a published split."""
+        return Landslide4Sense(self.root, split, self.bands)
+
     @cached_property
     def parts(self) -> Mapping[Use, Part]:
         """The published splits that have labels."""
-        train = self._split(self.splits['train'])
+        train = self.published(self.splits['train'])
         if not train.labelled:
             raise FileNotFoundError(
                 f'{self.root} has no masks of the training split; get them from '
@@ -47,8 +50,8 @@ class Landslide4SenseDataModule(PublishedSplitDataModule):
             return parts
         return parts | divided(train, self.size, VAL_SHARE, 0, self.seed)
 
-    def _split_if_there(self, name: str) -> SceneDataset | None:
+    def _split_if_there(self, split: str) -> SceneDataset | None:
         try:
-            return self._split(name)
+            return self.published(split)
         except DatasetNotFoundError:
             return None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from eoseg_datasets.loveda import LoveDA
 
@@ -16,43 +16,32 @@ class LoveDADataModule(PublishedSplitDataModule):
     The masks of the test split are not published: there is nothing to test on here.
     """
 
-    dataset_type = LoveDA
     splits: ClassVar[Mapping[Use, str]] = {'train': 'train', 'val': 'val'}
 
     def __init__(
         self,
         root: str | Path,
-        batch_size: int = 8,
         patch_size: int = 512,
-        length: int | None = None,
-        num_workers: int = 0,
         scene: Sequence[Literal['urban', 'rural']] = ('urban', 'rural'),
         download: bool = False,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
         """Initialize a new LoveDADataModule instance.
 
         Args:
             root: Folder of the data set.
-            batch_size: Patches per batch.
             patch_size: Side of a patch in pixels.
-            length: Patches per training epoch; by default as many as cover the training
-                images once.
-            num_workers: Processes that read patches; 0 reads in the main one.
             scene: The domains to read, 'urban', 'rural' or both.
             download: Whether archives that are not in *root* are downloaded.
-            seed: Chooses the patches.
+            **kwargs: More arguments of :class:`~.scenes.SceneDataModule`.
         """
-        super().__init__(
-            root,
-            batch_size,
-            patch_size,
-            length,
-            num_workers,
-            seed=seed,
-            scene=scene,
-            download=download,
-        )
+        super().__init__(root, patch_size=patch_size, **kwargs)
+        self.scene = scene
+        self.download = download
+
+    def published(self, split: str) -> LoveDA:
+        """Open a published split."""
+        return LoveDA(self.root, split, self.scene, self.bands, download=self.download)
 
     def setup(self, stage: str) -> None:
         """Set up data sets and samplers.

@@ -1,8 +1,8 @@
 """Six urban classes in aerial images of 5 cm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from eoseg_datasets.potsdam import Potsdam
 
@@ -16,40 +16,26 @@ class PotsdamDataModule(PublishedSplitDataModule):
     A fifth of the training tiles is kept for validation.
     """
 
-    dataset_type = Potsdam
     splits: ClassVar[Mapping[Use, str]] = {'train': 'train', 'test': 'test'}
 
     def __init__(
         self,
         root: str | Path,
-        batch_size: int = 8,
         patch_size: int = 512,
-        length: int | None = None,
-        num_workers: int = 0,
-        bands: Sequence[str] | None = None,
         labels: Literal['full', 'eroded'] | None = None,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
         """Initialize a new PotsdamDataModule instance.
 
         Args:
             root: Folder of the data set.
-            batch_size: Patches per batch.
             patch_size: Side of a patch in pixels.
-            length: Patches per training epoch; by default as many as cover the training
-                tiles once.
-            num_workers: Processes that read patches; 0 reads in the main one.
-            bands: Some of R, G, B and IR; by default those of the images that are there.
             labels: 'full' or 'eroded'; by default those that are there.
-            seed: Chooses the patches, and what is kept for validation.
+            **kwargs: More arguments of :class:`~.scenes.SceneDataModule`.
         """
-        super().__init__(
-            root,
-            batch_size,
-            patch_size,
-            length,
-            num_workers,
-            bands,
-            seed,
-            labels=labels,
-        )
+        super().__init__(root, patch_size=patch_size, **kwargs)
+        self.labels = labels
+
+    def published(self, split: str) -> Potsdam:
+        """Open a published split."""
+        return Potsdam(self.root, split, self.bands, self.labels)

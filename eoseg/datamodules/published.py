@@ -1,6 +1,7 @@
 """Data sets that come divided into training, validation and test."""
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,44 +31,22 @@ class PublishedSplitDataModule(SceneDataModule):
     it, by scene: a model must not be chosen on what it is tested on.
     """
 
-    #: The data set; its arguments are *root*, *split*, *bands* and others.
-    dataset_type: ClassVar[type[SceneDataset]]
-
     #: Its published split for each use.
     splits: ClassVar[Mapping[Use, str]]
 
-    def __init__(
-        self,
-        root: str | Path,
-        batch_size: int = 8,
-        patch_size: int = 256,
-        length: int | None = None,
-        num_workers: int = 0,
-        bands: Sequence[str] | None = None,
-        seed: int = 0,
-        download: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, root: str | Path, **kwargs: Any) -> None:
         """Initialize a new data module.
 
         Args:
             root: Folder of the data set.
-            batch_size: Patches per batch.
-            patch_size: Side of a patch in pixels.
-            length: Patches per training epoch; by default as many as cover the training
-                scenes once.
-            num_workers: Processes that read patches; 0 reads in the main one.
-            bands: Names of the bands to use; all of them by default.
-            seed: Chooses the patches, and what is kept for validation.
-            download: Whether archives that are not in *root* are downloaded.
-            **kwargs: More arguments of the data set.
+            **kwargs: More arguments of :class:`~.scenes.SceneDataModule`.
         """
-        super().__init__(batch_size, patch_size, length, num_workers, seed)
-        self.root = Path(root)
-        self.bands = bands
-        # Not all data sets can be downloaded.
-        self.arguments = kwargs | ({'download': True} if download else {})
+        super().__init__(root, **kwargs)
         self.train_aug = self.augmentation()
+
+    @abstractmethod
+    def published(self, split: str) -> SceneDataset:
+        """Open a published split."""
 
     def augmentation(self) -> nn.Module:
         """What changes batches of training patches at random."""
@@ -91,21 +70,14 @@ class PublishedSplitDataModule(SceneDataModule):
     @cached_property
     def _parts_of_train(self) -> Mapping[Use, Part]:
         """The published training split, of which some is kept for validation."""
-        train = self._split(self.splits['train'])
+        train = self.published(self.splits['train'])
         return divided(train, self.size, VAL_SHARE, 0, self.seed)
 
     def _part_of_train(self, use: Use) -> Part:
         return self._parts_of_train[use]
 
-    def _whole(self, name: str) -> Part:
-        return whole(self._split(name))
-
-    def _split(self, name: str) -> SceneDataset:
-        dataset_type: Any = self.dataset_type
-        dataset: SceneDataset = dataset_type(
-            self.root, split=name, bands=self.bands, **self.arguments
-        )
-        return dataset
+    def _whole(self, split: str) -> Part:
+        return whole(self.published(split))
 
 
 class PublishedPicturesDataModule(PublishedSplitDataModule):
@@ -120,8 +92,8 @@ class PublishedPicturesDataModule(PublishedSplitDataModule):
     def inputs(self) -> Inputs:
         """What a model must know to read these pictures and to name its answer."""
         inputs: Inputs = super().inputs
-        dataset_type: Any = self.dataset_type
-        places = [dataset_type.all_bands.index(band) for band in inputs.bands]
+        shown = self.parts['train'].dataset.rgb_bands
+        places = [shown.index(band) for band in inputs.bands]
         return replace(
             inputs,
             mean=tuple(IMAGENET_MEAN[place] for place in places),

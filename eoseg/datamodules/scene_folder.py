@@ -4,17 +4,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from torchgeo.datasets import DatasetNotFoundError
 
 from eoseg_datasets import SceneFolder
 
-from .scenes import Part, Sampling, SceneDataModule, Use, divided, without_labels
+from .divided import DividedDataModule
+from .scenes import Part, Use, without_labels
 
 log = logging.getLogger(__name__)
 
 
-class SceneFolderDataModule(SceneDataModule):
+class SceneFolderDataModule(DividedDataModule):
     """Any folder of scenes with their labels, split so that nothing leaks.
 
     Bands, statistics and classes are read from the data; ``inputs`` has them.
@@ -23,47 +25,27 @@ class SceneFolderDataModule(SceneDataModule):
     def __init__(
         self,
         root: str | Path,
-        batch_size: int = 8,
-        patch_size: int = 256,
-        length: int | None = None,
-        num_workers: int = 0,
-        bands: Sequence[str] | None = None,
         class_field: str | None = None,
         class_names: Sequence[str] | None = None,
-        split: tuple[float, float] = (0.2, 0.2),
-        seed: int = 0,
-        sampling: Sampling = 'area',
+        **kwargs: Any,
     ) -> None:
         """Initialize a new SceneFolderDataModule instance.
 
         Args:
             root: Folder of scenes and labels, see
                 :class:`~eoseg_datasets.SceneFolder`.
-            batch_size: Patches per batch.
-            patch_size: Side of a patch in pixels.
-            length: Patches per training epoch; by default as many as cover the training
-                regions once.
-            num_workers: Processes that read patches; 0 reads in the main one.
-            bands: Names of the bands to use; all of them by default.
             class_field: Column with the class of polygon labels.
             class_names: Names of the classes in the order of their values, where the
                 folder has no ``classes.csv``.
-            split: Shares of the scenes for validation and for testing.
-            seed: Chooses the split and the patches.
-            sampling: How training patches are drawn: from the ``area`` of the scenes, so
-                that each holds a ``valid`` pixel, or ``balanced``, so that each class
-                has the same chance to be why a patch is drawn.
+            **kwargs: More arguments of :class:`~.divided.DividedDataModule`.
         """
-        super().__init__(batch_size, patch_size, length, num_workers, seed, sampling)
-        self.root = Path(root)
-        self.bands = bands
+        super().__init__(root, **kwargs)
         self.class_field = class_field
         self.class_names = class_names
-        self.shares = split
 
     @cached_property
-    def scenes(self) -> SceneFolder:
-        """The data set; all splits read from it."""
+    def all_scenes(self) -> SceneFolder:
+        """The data set; all parts read from it."""
         try:
             dataset = SceneFolder(
                 self.root,
@@ -85,14 +67,14 @@ class SceneFolderDataModule(SceneDataModule):
     @property
     def labelled(self) -> bool:
         """Whether some scenes have labels; a target domain does without."""
-        return bool(self.scenes.labelled)
+        return bool(self.all_scenes.labelled)
 
     @cached_property
     def unlabelled(self) -> Part:
         """Training regions without their labels, and all scenes that have none."""
         if self.labelled:
             return without_labels(self.parts['train'])
-        return without_labels(Part(self.scenes, ()))
+        return without_labels(Part(self.all_scenes, ()))
 
     @cached_property
     def parts(self) -> Mapping[Use, Part]:
@@ -103,10 +85,11 @@ class SceneFolderDataModule(SceneDataModule):
         """
         if not self.labelled:
             raise self._no_labels()
-        return divided(self.scenes, self.size, *self.shares, seed=self.seed)
+        parts: Mapping[Use, Part] = super().parts
+        return parts
 
     def _no_labels(self) -> ValueError:
-        scenes = self.scenes.scenes
+        scenes = self.all_scenes.scenes
         return ValueError(
             f'{self.root} has {len(scenes)} scenes but no labels. Put them into '
             f'{self.root / "labels"}, a raster or polygons (GPKG, GeoJSON) of the '

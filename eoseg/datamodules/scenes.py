@@ -2,10 +2,11 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -66,21 +67,25 @@ class SceneDataModule(GeoDataModule):
 
     def __init__(
         self,
+        root: str | Path,
         batch_size: int = 8,
         patch_size: int = 256,
         length: int | None = None,
         num_workers: int = 0,
+        bands: Sequence[str] | None = None,
         seed: int = 0,
         sampling: Sampling = 'area',
     ) -> None:
         """Initialize a new SceneDataModule instance.
 
         Args:
+            root: Folder of the data set.
             batch_size: Patches per batch.
             patch_size: Side of a patch in pixels.
             length: Patches per training epoch; by default as many as cover the training
                 regions once.
             num_workers: Processes that read patches; 0 reads in the main one.
+            bands: Names of the bands to use; those of the data set by default.
             seed: Chooses the split, where there is a choice, and the patches.
             sampling: How training patches are drawn: from the ``area`` of the regions,
                 so that each of them holds a ``valid`` pixel, or ``balanced``, so that
@@ -88,7 +93,9 @@ class SceneDataModule(GeoDataModule):
                 read all labels once; the census is kept in the cache.
         """
         super().__init__(SceneDataset, batch_size, patch_size, length, num_workers)
+        self.root = Path(root)
         self.size = patch_size
+        self.bands = bands
         self.seed = seed
         self.sampling = sampling
         # TorchGeo's samplers give bounds; ours give windows of scenes.

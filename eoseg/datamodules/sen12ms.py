@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from eoseg_datasets.sen12ms import SEN12MS
 
@@ -19,42 +19,29 @@ class SEN12MSDataModule(PublishedSplitDataModule):
     that share ground with them.
     """
 
-    dataset_type = SEN12MS
     splits: ClassVar[Mapping[Use, str]] = {'train': 'train', 'test': 'test'}
 
     def __init__(
         self,
         root: str | Path,
-        batch_size: int = 8,
-        patch_size: int = 256,
-        length: int | None = None,
-        num_workers: int = 0,
-        bands: Sequence[str] | None = None,
         seasons: Sequence[Literal['spring', 'summer', 'fall', 'winter']] | None = None,
         download: bool = False,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
         """Initialize a new SEN12MSDataModule instance.
 
         Args:
             root: Folder of the data set.
-            batch_size: Patches per batch.
-            patch_size: Side of a patch in pixels.
-            length: Patches per training epoch; by default as many as there are.
-            num_workers: Processes that read patches; 0 reads in the main one.
-            bands: Names of the bands to use; radar and optical by default.
             seasons: Seasons to use; all of them by default.
             download: Whether the lists are downloaded if they are not in *root*.
-            seed: Chooses the patches, and what is kept for validation.
+            **kwargs: More arguments of :class:`~.scenes.SceneDataModule`.
         """
-        super().__init__(
-            root,
-            batch_size,
-            patch_size,
-            length,
-            num_workers,
-            bands,
-            seed,
-            seasons=seasons,
-            download=download,
+        super().__init__(root, **kwargs)
+        self.seasons = seasons
+        self.download = download
+
+    def published(self, split: str) -> SEN12MS:
+        """Open a published split."""
+        return SEN12MS(
+            self.root, split, self.bands, self.seasons, download=self.download
         )

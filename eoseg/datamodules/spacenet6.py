@@ -1,12 +1,12 @@
 """SpaceNet 6, divided on the ground."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from eoseg_datasets.spacenet6 import SpaceNet6
+from eoseg_datasets.spacenet6 import Optical, SpaceNet6
 from eoseg_datasets.strips import split_strips
 
 from .scenes import Part, SceneDataModule, Use
@@ -26,36 +26,33 @@ class SpaceNet6DataModule(SceneDataModule):
     def __init__(
         self,
         root: str | Path,
-        batch_size: int = 8,
         patch_size: int = 512,
-        length: int | None = None,
-        num_workers: int = 0,
-        bands: Sequence[str] | None = None,
-        seed: int = 0,
+        optical: Optical = 'PS-RGB',
+        download: bool = False,
         **kwargs: Any,
     ) -> None:
         """Initialize a new SpaceNet6DataModule instance.
 
         Args:
             root: Folder of the data set.
-            batch_size: Patches per batch.
             patch_size: Side of a patch in pixels, at most that of a tile (900).
-            length: Patches per training epoch; by default as many as cover the training
-                tiles once.
-            num_workers: Processes that read patches; 0 reads in the main one.
-            bands: Names of the bands to use; radar and optical by default.
-            seed: Chooses the patches.
-            **kwargs: More arguments of the data set, such as *optical* and *download*.
+            optical: Which optical product to pair with radar.
+            download: Whether archives that are not in *root* are downloaded.
+            **kwargs: More arguments of :class:`~.scenes.SceneDataModule`.
         """
-        super().__init__(batch_size, patch_size, length, num_workers, seed)
-        self.root = Path(root)
-        self.bands = bands
-        self.arguments = kwargs
+        super().__init__(root, patch_size=patch_size, **kwargs)
+        self.optical = optical
+        self.download = download
 
     @cached_property
     def parts(self) -> Mapping[Use, Part]:
         """The training tiles, in strips of ground."""
-        dataset = self._tiles()
+        dataset = SpaceNet6(
+            self.root,
+            bands=self.bands,
+            optical=self.optical,
+            download=self.download,
+        )
         split = split_strips(dataset.scenes, dataset.labelled, self.size)
         log.info('split %s', split.rule)
         return {
@@ -63,7 +60,3 @@ class SpaceNet6DataModule(SceneDataModule):
             'val': Part(dataset, split.val),
             'test': Part(dataset, split.test),
         }
-
-    # A method: the command line finds the arguments of the data set through it.
-    def _tiles(self) -> SpaceNet6:
-        return SpaceNet6(self.root, bands=self.bands, **self.arguments)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
 from tiny import write_fake
 
 from eoseg.datamodules import (
@@ -123,21 +122,6 @@ def test_spacenet6_is_divided_on_the_ground(root: Path) -> None:
     assert ends[0][1] <= ends[1][0] < ends[1][1] <= ends[2][0]
     assert first_batch(module)['image'].shape == (2, 8, 16, 16)
     assert module.inputs.res == 0.5
-
-
-def test_arguments_of_data_sets_are_options_of_the_command_line(root: Path) -> None:
-    for module, option in (
-        (SEN12MSDataModule, '--data.seasons=[fall]'),
-        (DFC2020DataModule, '--data.download=true'),
-        (SpaceNet6DataModule, '--data.optical=PAN'),
-        (BijieLandslideDataModule, '--data.non_landslide=true'),
-    ):
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(module, 'data')
-        parsed = parser.parse_args([f'--data.root={root}', option])
-        assert str(parsed.data.get(option[7:].split('=')[0])) in (
-            "['fall']", 'True', 'PAN',
-        )  # fmt: skip
 
 
 def test_a_model_learns_from_a_batch_of_pairs(root: Path) -> None:

@@ -39,7 +39,7 @@ class FloodDataModule(SceneDataModule):
     """Radar and optical bands of one place, with water drawn by hand."""
 
     def __init__(self, root: Path, batch_size: int, patch_size: int) -> None:
-        super().__init__(batch_size, patch_size)
+        super().__init__(root, batch_size, patch_size)
         classes = Classes.named(['land', 'water'])
         radar, optical, label = (
             root / f'Spain_7370579_{name}_west.tif'

@@ -22,7 +22,7 @@ class OneScene(SceneDataModule):
     """A scene to learn from."""
 
     def __init__(self, scene: Scene, labels: Labels) -> None:
-        super().__init__(patch_size=16, sampling='balanced')
+        super().__init__('.', patch_size=16, sampling='balanced')
         self.part = whole(SceneDataset([scene], [labels], CLASSES))
 
     @property
