@@ -153,7 +153,7 @@ def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
 
 def test_an_unknown_split_names_those_there_are(root: Path) -> None:
     with pytest.raises(ValueError, match="must be train or val, got 'test'"):
-        Grass(root, split='test')  # type: ignore[arg-type]
+        Grass(root, split='test')
 
 
 def test_an_unknown_band_names_those_there_are(root: Path) -> None:

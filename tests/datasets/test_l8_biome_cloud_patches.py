@@ -118,7 +118,7 @@ def test_an_archive_of_another_size_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_split_or_band_is_refused(root: Path) -> None:
     with pytest.raises(ValueError, match="train or val or test or all, got 'trian'"):
-        L8BiomeCloudPatches(root, 'trian')  # type: ignore[arg-type]
+        L8BiomeCloudPatches(root, 'trian')
     with pytest.raises(ValueError, match='no band B5; its bands are B4, B3, B2'):
         L8BiomeCloudPatches(root, bands=['B5'])
 
