@@ -29,9 +29,13 @@ PAGES = sorted(
 
 #: Where arguments of `eoseg fit` come from: file, class and what precedes them.
 ARGUMENTS = {
+    # A data module passes on what its base class takes.
     '--data.': [
+        ('eoseg/datamodules/bijie_landslide.py', 'BijieLandslideDataModule'),
+        ('eoseg/datamodules/divided.py', 'DividedDataModule'),
+        ('eoseg/datamodules/grass.py', 'GrassDataModule'),
         ('eoseg/datamodules/scene_folder.py', 'SceneFolderDataModule'),
-        ('eoseg/datamodules/published.py', 'PublishedSplitDataModule'),
+        ('eoseg/datamodules/scenes.py', 'SceneDataModule'),
     ],
     '--model.': [
         ('eoseg/tasks/distillation.py', 'Distillation'),
