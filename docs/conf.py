@@ -45,8 +45,8 @@ nitpicky = True
 # Names of other projects resolve by their inventories, which need a network.
 OTHERS = [
     'affine', 'collections', 'datetime', 'geopandas', 'gpd', 'lightning', 'matplotlib', 'numpy',
-    'pandas', 'pathlib', 'pyproj', 'pystac', 'rasterio', 'shapely', 'timm', 'torch',
-    'torchgeo', 'torchmetrics', 'types',
+    'pandas', 'pathlib', 'pyproj', 'pystac', 'rasterio', 'segment_anything', 'shapely',
+    'timm', 'torch', 'torchgeo', 'torchmetrics', 'types',
 ]  # fmt: skip
 nitpick_ignore_regex = [(r'py:.*', rf'({"|".join(OTHERS)})\..*')]
 # Docstrings name errors of TorchGeo and rasterio as users catch them.

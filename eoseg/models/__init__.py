@@ -1,5 +1,6 @@
 """Networks: from images (B, C, H, W) to logits (B, K, H, W)."""
 
+from .atl import ATL, HighPass
 from .backbone import Backbone
 from .factory import MODELS, create_model
 from .heads import (
@@ -12,6 +13,9 @@ from .heads import (
 )
 from .ktda import KTDA, FeatureAlignment, KTDAOutput
 from .modulation import FeatureModulation
+from .sam import AdaptedSAM
+from .sam_base import SAMBase, SAMSize, find_base
+from .sam_encoder import ATLImageEncoder
 from .teacher import Teacher
 from .teacher_cache import CachedTeacher
 from .unet import UNet
@@ -23,22 +27,29 @@ from .weights import (
 )
 
 __all__ = (
+    'ATL',
     'KTDA',
     'MODELS',
+    'ATLImageEncoder',
+    'AdaptedSAM',
     'AuxiliaryHeads',
     'Backbone',
     'CachedTeacher',
     'FCNHead',
     'FeatureAlignment',
     'FeatureModulation',
+    'HighPass',
     'KTDAOutput',
     'MultiLevelNeck',
     'PyramidPooling',
+    'SAMBase',
+    'SAMSize',
     'SegFormerHead',
     'Teacher',
     'UNet',
     'UPerHead',
     'create_model',
+    'find_base',
     'find_weights',
     'load_pretrained',
     'load_state',

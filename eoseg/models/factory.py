@@ -7,10 +7,15 @@ from torch import nn
 
 from ..errors import CheckpointError
 from .ktda import KTDA
+from .sam import AdaptedSAM
 from .unet import UNet
 
 #: The networks that a checkpoint may name.
-MODELS: dict[str, type[nn.Module]] = {'KTDA': KTDA, 'UNet': UNet}
+MODELS: dict[str, type[nn.Module]] = {
+    'AdaptedSAM': AdaptedSAM,
+    'KTDA': KTDA,
+    'UNet': UNet,
+}
 
 
 def create_model(name: str, **arguments: Any) -> nn.Module:
