@@ -1,7 +1,7 @@
 """What a model expects to see and what it answers."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from eoseg_datasets.classes import IGNORE_INDEX
@@ -39,6 +39,9 @@ class Inputs:
     values: tuple[int, ...] = ()
     #: Value of pixels without a label.
     ignore_index: int = IGNORE_INDEX
+    #: Units of radar bands and what else :class:`~eoseg.transforms.StandardizeRadar`
+    #: takes; None where no band is said to be radar.
+    radar: Mapping[str, Any] | None = field(default=None, hash=False)
 
     @property
     def num_classes(self) -> int:
@@ -68,7 +71,7 @@ class Inputs:
         Raises:
             KeyError: If a field without a default is missing.
         """
-        known = {field.name for field in fields(cls)}
+        known = {one.name for one in fields(cls)}
         arguments: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in values.items()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .loveda import LoveDA
     from .pairs import paired
     from .potsdam import Potsdam
+    from .radar import RadarOpticalFolder
     from .samplers import GridSceneSampler, RandomSceneSampler
     from .scene import ScenePatch
     from .scene_dataset import NonGeoScenes, SceneDataset
@@ -40,6 +41,7 @@ __all__ = [
     'MinMaxStretch',
     'NonGeoScenes',
     'Potsdam',
+    'RadarOpticalFolder',
     'RandomSceneSampler',
     'SceneDataset',
     'SceneFolder',
@@ -66,6 +68,7 @@ _MODULES = {
     'MinMaxStretch': 'stretch',
     'NonGeoScenes': 'scene_dataset',
     'Potsdam': 'potsdam',
+    'RadarOpticalFolder': 'radar',
     'RandomSceneSampler': 'samplers',
     'SEN12MS': 'sen12ms',
     'SceneDataset': 'scene_dataset',

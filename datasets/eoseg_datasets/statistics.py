@@ -21,10 +21,11 @@ def band_statistics(
         most: Windows to read; if there are more, they are taken at even steps.
 
     Returns:
-        Mean and standard deviation, each of shape (C,), in units of the reader.
+        Mean and standard deviation, each of shape (C,), in units of the reader. What is
+        NaN in a valid pixel (bands of another sensor that has not seen it) is left out.
 
     Raises:
-        ValueError: If no pixel is valid.
+        ValueError: If no pixel is valid, or a band has no value.
     """
     windows = [
         (scene, Window(col, row, min(size, right - col), min(size, bottom - row)))
@@ -36,14 +37,14 @@ def band_statistics(
         for col in range(left, right, size)
     ]
     step = max(-(-len(windows) // most), 1)
-    count, total, squares = 0, np.zeros(()), np.zeros(())
+    count, total, squares = np.zeros(()), np.zeros(()), np.zeros(())
     for i, window in windows[::step]:
         image, valid = scenes[i].read(window)
         values = image[:, valid].astype(np.float64)
-        count += values.shape[1]
-        total = total + values.sum(axis=1)
-        squares = squares + (values**2).sum(axis=1)
-    if count == 0:
+        count = count + np.isfinite(values).sum(axis=1)
+        total = total + np.nansum(values, axis=1)
+        squares = squares + np.nansum(values**2, axis=1)
+    if not count.all():
         raise ValueError(
             f'{len(windows)} windows of the training scenes have no valid pixel; '
             'check their nodata value (rio info)'

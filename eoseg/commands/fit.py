@@ -1,20 +1,39 @@
 """fit, validate and test: LightningCLI, with a folder or a recipe before its options."""
 
 import logging
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file
 from pathlib import Path
 
 from ..errors import OutputExistsError
 from ..recipes import DEFAULT, find_recipe
 
-#: Backbone and teacher of the recipes that look for pretrained weights.
-NETWORKS = {
+#: Backbone and teacher of the recipes that look for pretrained weights; None where the
+#: teacher is trained, too.
+NETWORKS: dict[str, tuple[str, str | None]] = {
     DEFAULT: ('tf_efficientnet_lite0', 'vit_small_patch14_dinov2'),
     'clouds-ktda': ('convnext_base', 'vit_base_patch14_dinov2'),
+    'clouds-ktda-small': ('tf_efficientnet_lite0', 'vit_small_patch14_dinov2'),
+    'dfc2020-hfd': ('resnet50', None),
+    'flood-hfd-small': ('tf_efficientnet_lite0', None),
     'grass-ktda': ('convnext_base', 'vit_base_patch14_dinov2'),
+    'clouds-stda-small': ('tf_efficientnet_lite0', None),
+    'loveda-stda': ('mit_b5', None),
+    'potsdam-vaihingen-stda': ('mit_b5', None),
+    'spacenet6-hfd': ('resnet50', None),
 }
+
+#: Recipes that also train without pretrained weights.
+SMALL = (DEFAULT, 'flood-hfd-small', 'clouds-stda-small')
+
+#: Task that is trained in two stages, and where a config says which it is about.
+TWO_STAGES = 'eoseg.tasks.CrossModalDistillation'
+STAGE = re.compile(r'^\s*stage:', re.MULTILINE)
+
+#: Folder of the first stage in that of a run.
+TEACHER_RUN = 'teacher'
 
 #: Options for names and weights of the two.
 BACKBONE = '--model.network.backbone', '--model.network.backbone_weights'
@@ -36,6 +55,8 @@ checkpoints/best.ckpt, which `eoseg predict` takes.
   --out RUN            folder of this run
   --ckpt_path last     go on where a run stopped (fit); or the checkpoint to score
   --overwrite          train anew over a finished run
+  --stage STAGE        teacher, student or both (default), for recipes that train both:
+                       the teacher in RUN/teacher, then the student in RUN
 
 Options of every part, such as --data.patch_size 128, --trainer.max_epochs 20 or
 --model.teacher.weights FILE: `eoseg recipes show NAME` lists those a recipe sets,
@@ -52,12 +73,16 @@ def run(word: str, arguments: Sequence[str]) -> int:
         return _train([word, '--help'], Path())
     asked = _read(arguments)
     recipe = find_recipe(asked.recipe)
-    _check(word, asked)
-    # Scores of a checkpoint do not replace the log of its training.
-    out = asked.out if word == 'fit' else asked.out / word
     with as_file(recipe / 'fit.yaml') as config:
-        words = [word, *_options(word, asked, config)]
-        return _train(words, out, overwrite=asked.overwrite)
+        stages = _stages(word, asked, config)
+        for stage in stages:
+            _check(word, stage)
+        for stage in stages:
+            # Scores of a checkpoint do not replace the log of its training.
+            out = stage.out if word == 'fit' else stage.out / word
+            words = [word, *_options(word, stage, config)]
+            _train(words, out, overwrite=stage.overwrite)
+    return 0
 
 
 def _train(words: Sequence[str], out: Path, *, overwrite: bool = False) -> int:
@@ -84,7 +109,7 @@ def _read(arguments: Sequence[str]) -> _Asked:
     rest = list(arguments)
     folder = None if rest[0].startswith('-') else Path(rest.pop(0))
     recipe = _take(rest, '--recipe') or DEFAULT
-    root = folder or _value(rest, '--data.root')
+    root = folder or _root(rest)
     out = _take(rest, '--out') or Path('runs') / (
         Path(root).resolve().name if root else 'run'
     )
@@ -93,6 +118,73 @@ def _read(arguments: Sequence[str]) -> _Asked:
         rest.remove('--overwrite')
     config = any(word.split('=')[0] in ('-c', '--config') for word in rest)
     return _Asked(folder, recipe, config, Path(out), overwrite, rest)
+
+
+def _stages(word: str, asked: _Asked, config: Path) -> list[_Asked]:
+    """What is to be run, one after the other: one training, or teacher and student.
+
+    Raises:
+        LookupError: If there are no such stages here.
+        FileNotFoundError: If a student has no teacher yet.
+    """
+    stage = _take(asked.rest, '--stage')
+    if not _has_stages(asked, config):
+        if stage is None:
+            return [asked]
+        raise LookupError(
+            '--stage is for recipes that train a teacher and a student, such as '
+            'flood-hfd-small; leave it out'
+        )
+    if stage is None:
+        chosen = '--model.stage', '--model.teacher'
+        if word != 'fit' or any(_value(asked.rest, option) for option in chosen):
+            return [asked]
+        if _says_stage(asked):
+            return [asked]
+        stage = 'both'
+    accepted = ('teacher', 'student', *(['both'] if word == 'fit' else []))
+    if stage not in accepted:
+        raise LookupError(f'--stage must be {" or ".join(accepted)}, got {stage}')
+    first = replace(asked, out=asked.out / TEACHER_RUN)
+    teacher = first.out / 'checkpoints' / 'best.ckpt'
+    first = _with(first, '--model.stage', 'teacher')
+    second = _with(asked, '--model.stage', 'student')
+    if word != 'fit':
+        return [first if stage == 'teacher' else second]
+    if _value(asked.rest, '--model.teacher') is None:
+        second = _with(second, '--model.teacher', str(teacher))
+        if stage == 'student' and not teacher.is_file():
+            raise FileNotFoundError(
+                f'{teacher} does not exist, so there is no teacher yet; leave out --stage '
+                'to train both, or give --model.teacher FILE'
+            )
+    if stage == 'both' and _value(asked.rest, '--ckpt_path') == 'last':
+        if (asked.out / 'checkpoints' / 'last.ckpt').is_file():
+            return [second]
+        _take(second.rest, '--ckpt_path')
+    return {'teacher': [first], 'student': [second], 'both': [first, second]}[stage]
+
+
+def _has_stages(asked: _Asked, config: Path) -> bool:
+    if TWO_STAGES in (_value(asked.rest, option) for option in ('--model', '-m')):
+        return True
+    files = _configs(asked) if asked.config else [config]
+    return any(TWO_STAGES in file.read_text('utf-8') for file in files)
+
+
+def _says_stage(asked: _Asked) -> bool:
+    """Whether the user's config is about one of the stages, as that of a run is."""
+    return any(STAGE.search(file.read_text('utf-8')) for file in _configs(asked))
+
+
+def _configs(asked: _Asked) -> list[Path]:
+    named = (_value(asked.rest, option) for option in ('--config', '-c'))
+    return [Path(name) for name in named if name and Path(name).is_file()]
+
+
+def _with(asked: _Asked, option: str, value: str) -> _Asked:
+    """The same with one more option."""
+    return replace(asked, rest=[*asked.rest, option, value])
 
 
 def _value(words: list[str], option: str) -> str | None:
@@ -104,6 +196,11 @@ def _value(words: list[str], option: str) -> str | None:
                 raise LookupError(f'{option} needs a value')
             return words[i + 1]
     return None
+
+
+def _root(words: list[str]) -> str | None:
+    """Folder of the data; of two domains, that of the one that maps are made of."""
+    return _value(words, '--data.root') or _value(words, '--data.target.root')
 
 
 def _take(words: list[str], option: str) -> str | None:
@@ -125,13 +222,10 @@ def _check(word: str, asked: _Asked) -> None:
         raise FileNotFoundError(
             f'{asked.folder} is no folder; give one with images/ and labels/'
         )
-    if (
-        asked.folder is None
-        and not asked.config
-        and not _value(asked.rest, '--data.root')
-    ):
+    if asked.folder is None and not asked.config and not _root(asked.rest):
         raise LookupError(
-            f'nothing to {word} on; give a folder of scenes and labels: eoseg {word} DIR'
+            f'nothing to {word} on; give a folder of scenes and labels: eoseg {word} DIR '
+            '(for recipes of two domains: --data.source.root DIR --data.target.root DIR)'
         )
     checkpoint = _value(asked.rest, '--ckpt_path')
     last = asked.out / 'checkpoints' / 'last.ckpt'
@@ -177,6 +271,8 @@ def _local_weights(recipe: str, given: list[str]) -> list[str]:
         (backbone, BACKBONE, []),
         (teacher, TEACHER, ['--model.teacher', 'null']),
     ):
+        if default is None:
+            continue
         part = option.rpartition('.')[0]
         if _value(given, option) is not None or _value(given, part) == 'null':
             continue
@@ -184,7 +280,7 @@ def _local_weights(recipe: str, given: list[str]) -> list[str]:
         how = _how_to_get(name, option)
         if path := find_weights(name):
             words += [option, str(path)]
-        elif recipe == DEFAULT:
+        elif recipe in SMALL:
             words += without
             log.warning(
                 'no weights of %s on this machine: training goes on without, which costs '
@@ -204,6 +300,8 @@ def _how_to_get(name: str, option: str) -> str:
     # The repository has a tag after the name.
     config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     source = getattr(config, 'hf_hub_id', None) or f'timm/{name}'
+    if name.startswith('mit_'):
+        source = f'smp-hub/{name}.imagenet'
     return (
         f'Get model.safetensors of {source} from Hugging Face and save it as '
         f'{name}.safetensors in ~/.cache/eoseg/weights (or $EOSEG_WEIGHTS), or give '

@@ -12,6 +12,7 @@ from .l8_biome_clouds import L8BiomeCloudsDataModule
 from .landslide4sense import Landslide4SenseDataModule
 from .loveda import LoveDADataModule
 from .potsdam import PotsdamDataModule
+from .radar_optical import RadarOpticalDataModule
 from .scene_folder import SceneFolderDataModule
 from .sen12ms import SEN12MSDataModule
 from .spacenet6 import SpaceNet6DataModule
@@ -29,6 +30,7 @@ __all__ = [
     'Landslide4SenseDataModule',
     'LoveDADataModule',
     'PotsdamDataModule',
+    'RadarOpticalDataModule',
     'SEN12MSDataModule',
     'SceneFolderDataModule',
     'SpaceNet6DataModule',

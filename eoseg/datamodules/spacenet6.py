@@ -1,14 +1,15 @@
 """SpaceNet 6, divided on the ground."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eoseg_datasets.spacenet6 import Optical, SpaceNet6
 from eoseg_datasets.strips import split_strips
 
+from ..transforms import RandomFlips
 from .scenes import Part, SceneDataModule, Use
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class SpaceNet6DataModule(SceneDataModule):
         root: str | Path,
         patch_size: int = 512,
         optical: Optical = 'PS-RGB',
+        flips: Sequence[Literal['horizontal', 'vertical']] = ('horizontal', 'vertical'),
         download: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -37,11 +39,14 @@ class SpaceNet6DataModule(SceneDataModule):
             root: Folder of the data set.
             patch_size: Side of a patch in pixels, at most that of a tile (900).
             optical: Which optical product to pair with radar.
+            flips: Ways in which training patches are flipped. The radar looks north or
+                south; a ``vertical`` flip turns shadows round.
             download: Whether archives that are not in *root* are downloaded.
             **kwargs: More arguments of :class:`~.scenes.SceneDataModule`.
         """
         super().__init__(root, patch_size=patch_size, **kwargs)
         self.optical = optical
+        self.train_aug = RandomFlips(flips)
         self.download = download
 
     @cached_property

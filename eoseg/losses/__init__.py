@@ -2,6 +2,11 @@
 
 from .bce_dice import BCEDiceLoss, BCEDiceTerms
 from .distillation import DistillationLoss, DistillationTerms
+from .feature_distance import (
+    FeatureDistance,
+    FeatureDistanceTerms,
+    logit_distance,
+)
 from .segmentation import (
     SegmentationLoss,
     dice_loss,
@@ -14,8 +19,11 @@ __all__ = (
     'BCEDiceTerms',
     'DistillationLoss',
     'DistillationTerms',
+    'FeatureDistance',
+    'FeatureDistanceTerms',
     'SegmentationLoss',
     'dice_loss',
     'focal_loss',
+    'logit_distance',
     'masked_cross_entropy',
 )

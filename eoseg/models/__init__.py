@@ -11,8 +11,17 @@ from .heads import (
     SegFormerHead,
     UPerHead,
 )
+from .hfdnet import (
+    BilinearAlign,
+    DeformAlign,
+    FlowAlign,
+    HeterogeneousFeatureAlignment,
+    HFDNet,
+    HFDOutput,
+)
 from .ktda import KTDA, FeatureAlignment, KTDAOutput
 from .modulation import FeatureModulation
+from .optical_teacher import OpticalTeacher
 from .sam import AdaptedSAM
 from .sam_base import SAMBase, SAMSize, find_base
 from .sam_encoder import ATLImageEncoder
@@ -34,13 +43,20 @@ __all__ = (
     'AdaptedSAM',
     'AuxiliaryHeads',
     'Backbone',
+    'BilinearAlign',
     'CachedTeacher',
+    'DeformAlign',
     'FCNHead',
     'FeatureAlignment',
     'FeatureModulation',
+    'FlowAlign',
+    'HFDNet',
+    'HFDOutput',
+    'HeterogeneousFeatureAlignment',
     'HighPass',
     'KTDAOutput',
     'MultiLevelNeck',
+    'OpticalTeacher',
     'PyramidPooling',
     'SAMBase',
     'SAMSize',

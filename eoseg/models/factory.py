@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import CheckpointError
+from .hfdnet import HFDNet
 from .ktda import KTDA
 from .sam import AdaptedSAM
 from .unet import UNet
@@ -13,6 +14,7 @@ from .unet import UNet
 #: The networks that a checkpoint may name.
 MODELS: dict[str, type[nn.Module]] = {
     'AdaptedSAM': AdaptedSAM,
+    'HFDNet': HFDNet,
     'KTDA': KTDA,
     'UNet': UNet,
 }

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..io.atomic import complete
+from .optical_teacher import OpticalTeacher
 from .teacher import Teacher
 
 #: The largest number of half precision.
@@ -37,7 +38,7 @@ class CachedTeacher(nn.Module):
         folder: Where the maps of this teacher are.
     """
 
-    def __init__(self, teacher: Teacher, folder: Path) -> None:
+    def __init__(self, teacher: Teacher | OpticalTeacher, folder: Path) -> None:
         """Initialize a new CachedTeacher instance.
 
         Args:

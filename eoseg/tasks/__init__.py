@@ -1,10 +1,12 @@
 """Tasks: how a network is trained."""
 
+from .cross_modal import CrossModalDistillation
 from .distillation import Distillation
 from .sam_adapter import SAMAdapter
 from .segmentation import Segmentation
 
 __all__ = [
+    'CrossModalDistillation',
     'Distillation',
     'SAMAdapter',
     'Segmentation',

@@ -23,7 +23,7 @@ from ..errors import CheckpointError
 from ..inputs import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Inputs
 from ..metrics import confusion_csv, scores
 from ..models import create_model, weights_hash
-from ..transforms import Standardize
+from ..transforms import standardizer
 from .figure import comparison
 
 #: Auxiliary heads are for training; a checkpoint of weights alone goes without.
@@ -37,7 +37,7 @@ class Task(BaseTask):
     """
 
     #: The checkpoint holds them in plain words, see :meth:`on_save_checkpoint`.
-    ignore = ('inputs',)
+    ignore: tuple[str, ...] = ('inputs',)
     monitor = 'val/miou'
     mode = 'max'
 
@@ -68,7 +68,9 @@ class Task(BaseTask):
 
     def configure_models(self) -> None:
         """Build the network."""
-        self.standardize = Standardize(self.inputs.mean, self.inputs.std)
+        self.standardize = standardizer(
+            self.inputs.mean, self.inputs.std, self.inputs.radar
+        )
         self.model = create_model(
             self.architecture,
             in_channels=self.inputs.in_channels,
@@ -281,8 +283,12 @@ class Task(BaseTask):
                     f'data have {", ".join(ours)}; give data of the same {what}, in the '
                     'same order'
                 )
-        self.inputs = replace(self.inputs, mean=inputs.mean, std=inputs.std)
-        self.standardize = Standardize(inputs.mean, inputs.std).to(self.device)
+        self.inputs = replace(
+            self.inputs, mean=inputs.mean, std=inputs.std, radar=inputs.radar
+        )
+        self.standardize = standardizer(inputs.mean, inputs.std, inputs.radar).to(
+            self.device
+        )
 
     def origin(self) -> dict[str, Any]:
         """Networks and files of weights that the training began with."""
