@@ -33,17 +33,25 @@ ARGUMENTS = {
     '--data.': [
         ('eoseg/datamodules/bijie_landslide.py', 'BijieLandslideDataModule'),
         ('eoseg/datamodules/divided.py', 'DividedDataModule'),
+        ('eoseg/datamodules/domain_pair.py', 'DomainPairDataModule'),
         ('eoseg/datamodules/grass.py', 'GrassDataModule'),
+        ('eoseg/datamodules/radar_optical.py', 'RadarOpticalDataModule'),
         ('eoseg/datamodules/scene_folder.py', 'SceneFolderDataModule'),
         ('eoseg/datamodules/scenes.py', 'SceneDataModule'),
     ],
     '--model.': [
         ('eoseg/tasks/distillation.py', 'Distillation'),
         ('eoseg/tasks/segmentation.py', 'Segmentation'),
+        ('eoseg/tasks/sam_adapter.py', 'SAMAdapter'),
+        ('eoseg/tasks/domain_adaptation.py', 'DomainAdaptation'),
+        ('eoseg/tasks/cross_modal.py', 'CrossModalDistillation'),
     ],
     '--model.network.': [
         ('eoseg/models/ktda.py', 'KTDA'),
         ('eoseg/models/unet.py', 'UNet'),
+        ('eoseg/models/sam.py', 'AdaptedSAM'),
+        ('eoseg/models/dasegnet.py', 'STDASegNet'),
+        ('eoseg/models/hfdnet.py', 'HFDNet'),
     ],
     '--model.teacher.': [('eoseg/models/teacher.py', 'Teacher')],
     '--model.distillation.': [('eoseg/losses/distillation.py', 'DistillationLoss')],
@@ -51,6 +59,16 @@ ARGUMENTS = {
     '--early_stopping.': [
         ('lightning/pytorch/callbacks/early_stopping.py', 'EarlyStopping')
     ],
+}
+
+# Of two domains, each has those of a data module.
+ARGUMENTS |= {
+    f'--data.{domain}.': [
+        *ARGUMENTS['--data.'],
+        ('eoseg/datamodules/loveda.py', 'LoveDADataModule'),
+        ('eoseg/datamodules/vaihingen.py', 'VaihingenDataModule'),
+    ]
+    for domain in ('source', 'target')
 }
 
 #: Options of LightningCLI itself.

@@ -4,11 +4,13 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 import yaml
 from lightning.pytorch import Trainer
+from PIL import Image
 from safetensors.torch import save_file
 from tiny import write_fake
 
@@ -63,6 +65,19 @@ def write_weights(folder: Path) -> Path:
         network = timm.create_model(name, **changes)
         save_file(network.state_dict(), folder / f'{name}.safetensors')
     return folder
+
+
+def write_pictures(root: Path, count: int) -> Path:
+    """Write PNG images of 64 x 64 pixels whose bright half is class 1."""
+    for name in ('images', 'masks'):
+        (root / name).mkdir(parents=True)
+    for i in range(count):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[:, 32:] = 1
+        image = np.stack([100 * mask + 10 * i + band for band in range(3)], axis=-1)
+        Image.fromarray(image).save(root / 'images' / f's{i}.png')
+        Image.fromarray(mask).save(root / 'masks' / f's{i}.png')
+    return root
 
 
 def test_a_recipe_is_found_by_either_spelling() -> None:
@@ -164,6 +179,24 @@ def test_recipes_of_the_paper_train_and_test_in_small(
         assert 'train/distillation' in (csv.DictReader(file).fieldnames or ())
     assert main(['test', *words, '--ckpt_path', str(best)]) == 0
     assert (out / 'test' / 'confusion_test.csv').is_file()
+
+
+def test_the_small_recipe_for_clouds_learns_from_pictures_and_the_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('EOSEG_WEIGHTS', str(write_weights(tmp_path / 'weights')))
+    root = write_pictures(tmp_path / 'data', count=6)
+    out = tmp_path / 'run'
+    words = [str(root), '--recipe', 'clouds-ktda-small', *SMALL, '--out', str(out)]
+    assert main(['fit', *words, '--trainer.max_steps', '3']) == 0
+    best = out / 'checkpoints' / 'best.ckpt'
+    origin = torch.load(best, weights_only=True)['eoseg']['origin']
+    assert origin['backbone']['weights'] and origin['teacher']['weights']
+    with (out / 'metrics.csv').open() as file:
+        columns = csv.DictReader(file).fieldnames or ()
+    assert 'train/similarity_3' in columns
+    assert 'train/auxiliary' not in columns
+    assert main(['test', *words, '--ckpt_path', str(best)]) == 0
 
 
 def test_recipes_of_the_paper_do_not_start_without_weights(

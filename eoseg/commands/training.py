@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from ..compat import GeoDataModule
 from ..datamodules.lazy import opened
 from ..datamodules.scenes import SceneDataModule
 from ..inputs import Inputs
+from ..tasks import DomainAdaptation
 from ..tasks.base import Task
 from .console import say, show_log
 
@@ -74,7 +76,24 @@ def train(words: Sequence[str], out: Path, *, overwrite: bool) -> None:
         # What is wrong with the data, without the words of the link that asked for it.
         if error.__cause__ is not None and 'compute_fn' in str(error):
             raise error.__cause__ from None
+        if '\nErrors:\n' in str(error):
+            raise ValueError(_reasons(str(error))) from error
         raise
+
+
+def _reasons(message: str) -> str:
+    """What is wrong, without all that jsonargparse tried to make of it.
+
+    Args:
+        message: Of jsonargparse, with a list of errors.
+    """
+    _, _, errors = message.partition('\nErrors:\n')
+    errors, _, _ = errors.partition('\nGiven value type:')
+    parts = re.split('^ *- ', errors, flags=re.MULTILINE)
+    reasons = [part.strip() for part in parts]
+    # It tried None as well.
+    told = [r for r in reasons if r and r != "Expected a <class 'NoneType'>"]
+    return '\n'.join(told) or message
 
 
 class _CLI(LightningCLI):
@@ -122,6 +141,9 @@ class _CLI(LightningCLI):
         )
 
     def instantiate_trainer(self, **settings: Any) -> Trainer:
+        if isinstance(self.model, DomainAdaptation):
+            # The last weights: labels of the target, if there are some, choose nothing.
+            self.best.monitor = None
         # Data and model are there: nothing is removed for a call that cannot work.
         _make_room(self.out, overwrite=self.overwrite)
         trainer = self._get(self.config_init, 'trainer')
@@ -143,8 +165,9 @@ class _CLI(LightningCLI):
 
     def after_fit(self) -> None:
         score, path = self.best.best_model_score, self.best.best_model_path
-        if score is not None and self.trainer.is_global_zero:
-            say(f'best mIoU on the validation regions: {float(score):.3f}')
+        if path and self.trainer.is_global_zero:
+            if score is not None:
+                say(f'best mIoU on the validation regions: {float(score):.3f}')
             say('map scenes with it: eoseg predict SCENES CHECKPOINT --out maps')
             print(path)
 

@@ -1,5 +1,10 @@
 """Losses: what a network is trained to make small."""
 
+from .adversarial import (
+    adversarial_loss,
+    discriminator_accuracy,
+    discriminator_loss,
+)
 from .bce_dice import BCEDiceLoss, BCEDiceTerms
 from .distillation import DistillationLoss, DistillationTerms
 from .feature_distance import (
@@ -13,6 +18,12 @@ from .segmentation import (
     focal_loss,
     masked_cross_entropy,
 )
+from .self_training import (
+    PseudoLabels,
+    cross_entropy_over_all,
+    pseudo_labels,
+    self_training_loss,
+)
 
 __all__ = (
     'BCEDiceLoss',
@@ -21,9 +32,16 @@ __all__ = (
     'DistillationTerms',
     'FeatureDistance',
     'FeatureDistanceTerms',
+    'PseudoLabels',
     'SegmentationLoss',
+    'adversarial_loss',
+    'cross_entropy_over_all',
     'dice_loss',
+    'discriminator_accuracy',
+    'discriminator_loss',
     'focal_loss',
     'logit_distance',
     'masked_cross_entropy',
+    'pseudo_labels',
+    'self_training_loss',
 )

@@ -1,7 +1,16 @@
 """Networks: from images (B, C, H, W) to logits (B, K, H, W)."""
 
+from .aspp import ASPPHead
 from .atl import ATL, HighPass
 from .backbone import Backbone
+from .dasegnet import MixTransformer, STDAOutput, STDASegNet
+from .discriminator import FeatureDiscriminator
+from .disentangle import (
+    DistinctGate,
+    DomainDisentangle,
+    Pyramids,
+    UniversalAttention,
+)
 from .factory import MODELS, create_model
 from .heads import (
     AuxiliaryHeads,
@@ -39,6 +48,7 @@ __all__ = (
     'ATL',
     'KTDA',
     'MODELS',
+    'ASPPHead',
     'ATLImageEncoder',
     'AdaptedSAM',
     'AuxiliaryHeads',
@@ -46,8 +56,11 @@ __all__ = (
     'BilinearAlign',
     'CachedTeacher',
     'DeformAlign',
+    'DistinctGate',
+    'DomainDisentangle',
     'FCNHead',
     'FeatureAlignment',
+    'FeatureDiscriminator',
     'FeatureModulation',
     'FlowAlign',
     'HFDNet',
@@ -55,15 +68,20 @@ __all__ = (
     'HeterogeneousFeatureAlignment',
     'HighPass',
     'KTDAOutput',
+    'MixTransformer',
     'MultiLevelNeck',
     'OpticalTeacher',
     'PyramidPooling',
+    'Pyramids',
     'SAMBase',
     'SAMSize',
+    'STDAOutput',
+    'STDASegNet',
     'SegFormerHead',
     'Teacher',
     'UNet',
     'UPerHead',
+    'UniversalAttention',
     'create_model',
     'find_base',
     'find_weights',

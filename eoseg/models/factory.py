@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import CheckpointError
+from .dasegnet import STDASegNet
 from .hfdnet import HFDNet
 from .ktda import KTDA
 from .sam import AdaptedSAM
@@ -16,6 +17,7 @@ MODELS: dict[str, type[nn.Module]] = {
     'AdaptedSAM': AdaptedSAM,
     'HFDNet': HFDNet,
     'KTDA': KTDA,
+    'STDASegNet': STDASegNet,
     'UNet': UNet,
 }
 

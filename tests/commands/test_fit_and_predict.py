@@ -351,6 +351,7 @@ def test_what_is_no_checkpoint_is_named(
         (['fit', '{nowhere}'], 1, 'is no folder'),
         (['fit', '{root}', '--recipe', 'nothing'], 2, 'Recipes are'),
         (['fit', '{root}', '--ckpt_path', 'last', '--out', '{empty}'], 1, 'last.ckpt'),
+        (['fit', '{root}', '--model.network.dimm', '3'], 1, 'KTDA has no dimm'),
         (['test', '{root}'], 2, 'needs --ckpt_path'),
         (['fit'], 2, 'usage'),
         (['mosaic', '{empty}'], 1, 'no *_classes.tif'),
@@ -373,6 +374,7 @@ def test_a_wrong_call_is_explained_on_one_screen(
     assert message in shown.out + shown.err
     assert len((shown.out + shown.err).splitlines()) < 25
     assert 'Traceback' not in shown.err
+    assert 'Namespace' not in shown.err
 
 
 def test_a_folder_without_labels_is_explained(

@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from eoseg import models
 from eoseg.errors import CheckpointError
-from eoseg.models import KTDA, MODELS, UNet, create_model
+from eoseg.models import MODELS, create_model
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    'AdaptedSAM': {'size': 'tiny', 'img_size': 64},
+    'HFDNet': {'backbone': 'mobilenetv3_small_050', 'channels': 8},
     'KTDA': {
         'backbone': 'mobilenetv3_small_050',
         'dim': 8,
@@ -17,6 +20,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         'head_channels': 4,
         'auxiliary': False,
     },
+    'STDASegNet': {'backbone': 'mobilenetv3_small_050', 'head_channels': 8},
     'UNet': {'backbone': 'mobilenetv3_small_050', 'backbone_weights': None},
 }
 
@@ -33,11 +37,11 @@ def test_name_and_plain_values_rebuild_a_model(name: str) -> None:
 
 
 def test_names_are_those_of_the_classes() -> None:
-    assert MODELS == {'KTDA': KTDA, 'UNet': UNet}
+    assert all(getattr(models, name) is network for name, network in MODELS.items())
 
 
 def test_unknown_name_lists_the_models() -> None:
-    with pytest.raises(CheckpointError, match=r"No model named 'SAM'.*KTDA, UNet"):
+    with pytest.raises(CheckpointError, match=r"No model named 'SAM'.*KTDA, .*UNet"):
         create_model('SAM')
 
 
