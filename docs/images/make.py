@@ -16,6 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 from rasterio.warp import transform
 
+from eoseg.inference.windows import WindowGrid
 from eoseg.io.cog import read_legend
 from eoseg_datasets import RandomSceneSampler, SceneFolder
 from eoseg_datasets.census import take_census
@@ -60,6 +61,7 @@ def main() -> None:
     save(seam(demo), 'sources.jpg')
     save(scene_and_labels(demo, 'train_2023-06-18'), 'labels.jpg')
     save(split_and_patches(demo, 'train_2023-06-18'), 'split.jpg')
+    save(windows_and_weights(demo, 'east_2023-08-14'), 'windows.jpg')
 
 
 def scenes_and_mosaic(demo: Path) -> Figure:
@@ -177,6 +179,38 @@ def split_and_patches(demo: Path, name: str) -> Figure:
     axes[2].set(yticks=places, yticklabels=legend.classes, xlim=(0, 1))
     axes[2].invert_yaxis()
     axes[2].set_title('share of patches that show a class (white: by area)', loc='left')
+    return figure
+
+
+def windows_and_weights(demo: Path, name: str) -> Figure:
+    """The windows of a scene, one row of them filled, and the weight of one."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(14, 6.4), layout='constrained', width_ratios=(1.1, 1)
+    )
+    picture = read_rgb(demo / 'scenes' / f'{name}.tif')
+    height, width = picture.shape[:2]
+    grid = WindowGrid(height, width, size=256, overlap=64)
+    show(
+        axes[0],
+        picture,
+        f'{len(grid)} windows of {grid.size} pixels that share {grid.overlap}',
+    )
+    band = grid.rows.offsets[1]
+    for window in grid:
+        left, top, across, down = window.flatten()
+        if top == band:
+            filled = Rectangle((left, top), across, down, color=PARTS[1], alpha=0.3)
+            axes[0].add_patch(filled)
+        frame = Rectangle((left + 2, top + 2), across - 4, down - 4, fill=False)
+        frame.set(edgecolor='white', linewidth=1)
+        axes[0].add_patch(frame)
+    for row, offset in enumerate(grid.rows.offsets):
+        axes[1].plot(
+            np.arange(offset, offset + grid.size), grid.rows.weights[row], linewidth=2
+        )
+    axes[1].set(xlabel='row of the scene', xlim=(0, height), ylim=(0, 1.1))
+    axes[1].axhline(1, color='#9ca3af', linestyle=':')
+    axes[1].set_title('weights of the windows in a column add up to 1', loc='left')
     return figure
 
 

@@ -3,29 +3,39 @@
 import argparse
 import json
 import shlex
+import shutil
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import rasterio
+from rasterio.windows import Window
+
 from eoseg_datasets.classes import Legend
-from eoseg_datasets.inventory import Inventory, find_scenes
+from eoseg_datasets.inventory import Inventory, Rejected, find_scenes
 from eoseg_datasets.scene import Scene
 
-from ..errors import SceneMismatchError
 from ..io.lock import locked
 from ..io.report import Report, SceneReport
 from .console import say
 from .mosaic import Request, parse_crs, write_mosaic
-from .options import positive, positive_int
+from .options import byte_size, positive, positive_int
 from .products import MapFolder
 
 if TYPE_CHECKING:
     import torch
 
-    from ..checkpoint import Checkpoint
+    from ..checkpoint import Ensemble
+    from ..inference.area import Area
+    from .mapper import Mapper
+
+#: Bytes; with less left on the disk, an error in writing may be due to that.
+_LITTLE = 100 * 2**20
 
 
 def run(word: str, arguments: Sequence[str]) -> int:
@@ -38,45 +48,137 @@ def run(word: str, arguments: Sequence[str]) -> int:
     _check_folder(options.out, options.scenes)
 
     # Torch takes seconds to import: after what can be refused without it.
-    from ..checkpoint import Checkpoint
+    from ..inference.allocator import keep_memory
 
-    checkpoint = Checkpoint.load(options.checkpoint)
-    folder = MapFolder(
-        options.out,
-        Legend(checkpoint.inputs.classes, checkpoint.inputs.colors),
-        _tags(checkpoint, options),
-        probabilities=options.probabilities or options.mosaic,
+    keep_memory()
+    from ..checkpoint import Ensemble
+    from ..inference.area import Area
+    from .mapper import Mapper
+
+    command = shlex.join(['eoseg', word, *arguments])
+    area = Area.read(options.aoi) if options.aoi else None
+    if area is not None:
+        inventory = _within(inventory, area)
+    if options.each:
+        return _map_each(inventory, options, command, area)
+    ensemble = Ensemble.load(options.checkpoint)
+    folder = _folder(options.out, ensemble, options, area)
+    mapper = Mapper(ensemble, folder, options, _device(options.device))
+    with locked(folder.root):
+        return _map(mapper, folder, ensemble.name, inventory, command)
+
+
+def _within(inventory: Inventory, area: 'Area') -> Inventory:
+    """The scenes that an area touches; the others are skipped.
+
+    Raises:
+        ValueError: If it touches none.
+    """
+    outside = [
+        scene
+        for scene in inventory.scenes
+        if scene.grid.is_placed and area.on(scene.grid) is None
+    ]
+    scenes = tuple(scene for scene in inventory.scenes if scene not in outside)
+    if not scenes:
+        raise ValueError(
+            f'--aoi {area.path} and the scenes have no common area; is its CRS '
+            f'{area.crs.to_string()}?'
+        )
+    reason = f'lies outside of --aoi {area.path}'
+    skipped = [Rejected(scene.path, 'skipped', reason) for scene in outside]
+    return Inventory(scenes, (*inventory.rejected, *skipped))
+
+
+def _map_each(
+    inventory: Inventory,
+    options: argparse.Namespace,
+    command: str,
+    area: 'Area | None',
+) -> int:
+    """A folder of maps for each checkpoint; scenes are read once."""
+    from ..checkpoint import Ensemble, load_adapters
+    from .each import Shared, folder_names
+
+    checkpoints = load_adapters(options.checkpoint)
+    folders = [
+        _folder(options.out / name, Ensemble((checkpoint,)), options, area)
+        for name, checkpoint in zip(
+            folder_names(options.checkpoint), checkpoints, strict=True
+        )
+    ]
+    mapper = Shared(checkpoints, folders, options, _device(options.device))
+    codes = []
+    with ExitStack() as stack:
+        # What is refused is refused before anything is computed.
+        for folder in folders:
+            stack.enter_context(locked(folder.root))
+            folder.claim(inventory.scenes, overwrite=options.overwrite)
+        for number, folder in enumerate(folders):
+            mapper.begin(number)
+            name = str(checkpoints[number].path)
+            codes.append(_map(mapper, folder, name, inventory, command))
+    return max(codes)
+
+
+def _folder(
+    out: Path, ensemble: 'Ensemble', options: argparse.Namespace, area: 'Area | None'
+) -> MapFolder:
+    """The folder that the maps of checkpoints go to."""
+    from ..inference.layers import Layers
+
+    kept = _kept(options)
+    # A mosaic blends probabilities, which are forgotten afterwards.
+    more = ('probabilities',) if options.mosaic and 'probabilities' not in kept else ()
+    return MapFolder(
+        out,
+        Legend(ensemble.inputs.classes, ensemble.inputs.colors),
+        _tags(ensemble, options, area),
+        Layers((*kept, *more), ensemble.inputs.num_classes),
+        area,
     )
-    with locked(options.out):
-        report = _predict(checkpoint, folder, inventory, options)
-        report = replace(report, command=shlex.join(['eoseg', word, *arguments]))
-        folder.finish(inventory.scenes, report)
+
+
+def _map(
+    mapper: 'Mapper', folder: MapFolder, name: str, inventory: Inventory, command: str
+) -> int:
+    """Map all scenes into a folder and report; 1 if something went wrong."""
+    report = replace(_predict(mapper, folder, name, inventory), command=command)
+    folder.finish(inventory.scenes, report)
     failed = [x for x in (*report.scenes, report.mosaic) if x and x.status == 'failed']
     for item in failed:
         say(f'failed  {item.path}: {item.reason}')
-    print(options.out / 'report.html')
+    print(folder.root / 'report.html')
     return 1 if failed else 0
 
 
+def _kept(options: argparse.Namespace) -> tuple[str, ...]:
+    """Layers that stay, in the order of their bands."""
+    asked = ('margin', 'entropy', 'probabilities')
+    return (
+        'classes',
+        'confidence',
+        *(name for name in asked if options.__dict__[name]),
+    )
+
+
 def _predict(
-    checkpoint: 'Checkpoint',
-    folder: MapFolder,
-    inventory: Inventory,
-    options: argparse.Namespace,
+    mapper: 'Mapper', folder: MapFolder, name: str, inventory: Inventory
 ) -> Report:
     """Map all scenes, then mosaic their maps."""
+    options = mapper.options
     started = datetime.now(UTC).isoformat(timespec='seconds')
     folder.claim(inventory.scenes, overwrite=options.overwrite)
-    mapper = _Mapper(checkpoint, folder, options)
+    run = _Run(mapper, folder, options)
     reports = [
         SceneReport(str(item.path), item.status, item.reason)
         for item in inventory.rejected
     ]
-    reports += [mapper.report(scene) for scene in inventory.scenes]
-    mosaic = _mosaic(mapper, inventory.scenes) if options.mosaic else None
+    reports += run.reports(inventory.scenes)
+    mosaic = _mosaic(run, inventory.scenes) if options.mosaic else None
     return Report(
         command='',
-        checkpoint=str(checkpoint.path),
+        checkpoint=name,
         started=started,
         scenes=reports,
         mosaic=mosaic,
@@ -88,7 +190,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('eoseg predict', description=__doc__)
     add = parser.add_argument
     add('scenes', metavar='SCENES', type=Path, help='a folder of scenes, or one scene')
-    add('checkpoint', metavar='CHECKPOINT', type=Path, help='best.ckpt of eoseg fit')
+    add(
+        'checkpoint', metavar='CHECKPOINT', type=Path, nargs='+',
+        help='best.ckpt of eoseg fit; the probabilities of several are averaged',
+    )  # fmt: skip
+    add(
+        '--each', action='store_true',
+        help='a map of each checkpoint in a folder of its own in place of the mean; for '
+        'adapters of one SAM, which is loaded once',
+    )  # fmt: skip
     add('--out', metavar='DIR', type=Path, default=Path('maps'), help='default: maps')
     add('--bands', metavar='NAMES', help='such as B4,B3,B2 or 4,3,2: for the model')
     add(
@@ -99,13 +209,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     add('--overlap', metavar='PX', type=int, help='default: a quarter of the window')
     add(
-        '--batch-size',
-        metavar='N',
-        type=positive_int,
-        default=8,
-        help='windows at once',
-    )
+        '--batch-size', metavar='N', type=positive_int,
+        help='windows at once; default: 2 on a CPU, 8 on a GPU',
+    )  # fmt: skip
     add('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
+    add(
+        '--memory', metavar='SIZE', type=byte_size, default='1GB',
+        help='what reading, blending and writing may take, beside the network; wider '
+        'scenes are mapped in parts; default: 1GB',
+    )  # fmt: skip
+    add(
+        '--precision', choices=('float32', 'bfloat16'), default='float32',
+        help='bfloat16 is faster where the processor knows it; scenes whose classes '
+        'would differ in more than 1 %% of the pixels stay in float32',
+    )  # fmt: skip
+    add(
+        '--compile', action='store_true',
+        help='compile the network for this machine first, which takes minutes and a C++ '
+        'compiler, and pays off for many or large scenes',
+    )  # fmt: skip
+    add(
+        '--tta', choices=('none', 'flips', 'all'), default='none',
+        help='average over views of each window: 4 flips, or all 8 flips and turns',
+    )  # fmt: skip
+    add(
+        '--gsd', choices=('resample', 'refuse', 'ignore'), default='resample',
+        help='if pixels are more than 1.25 times as wide as in training, or as narrow: '
+        'read the scene at the resolution of the training (default), refuse it, or take '
+        'it as it is; the map has the grid of the scene in any case',
+    )  # fmt: skip
     add(
         '--statistics',
         choices=('checkpoint', 'scene'),
@@ -114,8 +246,17 @@ def _parser() -> argparse.ArgumentParser:
         "scene's own, where its values are in another unit",
     )
     add('--probabilities', action='store_true', help='keep a band per class')
+    add('--margin', action='store_true', help='keep the lead over the next class')
+    add('--entropy', action='store_true', help='keep the entropy of the classes')
     add('--polygons', action='store_true', help='also write a GeoPackage')
-    add('--no-mosaic', dest='mosaic', action='store_false', help='maps of scenes only')
+    add(
+        '--aoi', metavar='FILE', type=Path,
+        help='polygons, to map nothing outside of: neither scenes nor mosaic',
+    )  # fmt: skip
+    add(
+        '--mosaic', action=argparse.BooleanOptionalAction, default=True,
+        help='join the maps of all scenes (default), or leave that out',
+    )  # fmt: skip
     add('--crs', help='of the mosaic; default: the one that covers most area')
     add('--res', type=positive, help='pixel size of the mosaic; default: the finest')
     add('--allow-vrt', action='store_true', help='read VRT files, which name others')
@@ -149,15 +290,21 @@ def _check_folder(out: Path, scenes: Path) -> None:
         )
 
 
-def _tags(checkpoint: 'Checkpoint', options: argparse.Namespace) -> dict[str, str]:
+def _tags(
+    ensemble: 'Ensemble', options: argparse.Namespace, area: 'Area | None'
+) -> dict[str, str]:
     """What the pixels of every map depend on, beside its scene."""
-    names = ('window', 'overlap', 'bands', 'statistics')
+    names = (
+        'window', 'overlap', 'bands', 'statistics', 'precision', 'compile', 'tta', 'gsd',
+    )  # fmt: skip
     settings = {name: getattr(options, name) for name in names}
+    if area is not None:
+        settings['aoi'] = area.digest
     return {
-        'CHECKPOINT': checkpoint.sha256,
+        'CHECKPOINT': ensemble.sha256,
         'SETTINGS': json.dumps(settings),
         # So that `eoseg evaluate` can read labels of the same kind.
-        'LABEL_VALUES': json.dumps(checkpoint.inputs.values),
+        'LABEL_VALUES': json.dumps(ensemble.inputs.values),
     }
 
 
@@ -171,96 +318,96 @@ def _device(name: str) -> 'torch.device':
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 
 
-class _Mapper:
-    """Maps scene after scene; what goes wrong with one does not stop the others."""
+class _Run:
+    """Maps scene after scene; what goes wrong with one does not stop the others.
+
+    While a scene is computed, the files of the one before are finished: written as COG
+    with overviews, read back, and described.
+    """
 
     def __init__(
-        self, checkpoint: 'Checkpoint', folder: MapFolder, options: argparse.Namespace
+        self, mapper: 'Mapper', folder: MapFolder, options: argparse.Namespace
     ) -> None:
-        self.checkpoint = checkpoint
+        self.mapper = mapper
         self.folder = folder
-        self.options = options
-        self.device = _device(options.device)
-        self.notes: dict[str, str] = {}
+        self.kept = _kept(options)
+        self.polygons = options.polygons
         #: Scenes whose maps this run has written.
         self.written: list[Scene] = []
 
-    def report(self, scene: Scene) -> SceneReport:
-        """Map a scene unless that is done, and say how it went."""
+    def reports(self, scenes: Sequence[Scene]) -> list[SceneReport]:
+        """Map scenes unless that is done, and say how it went."""
+        from ..inference.reader import CACHE
+
+        background = ThreadPoolExecutor(1, 'finish')
+        # Of all threads: GDAL would take a twentieth of the machine's memory.
+        with rasterio.Env(GDAL_CACHEMAX=CACHE):
+            try:
+                waiting = [self._begin(scene, background) for scene in scenes]
+                return [
+                    found.result() if isinstance(found, Future) else found
+                    for found in waiting
+                ]
+            finally:
+                background.shutdown(cancel_futures=True)
+
+    def map(self, scene: Scene) -> None:
+        """Write the maps of a scene."""
+        self.folder.write(scene, self.mapper.compute(scene))
+        self.written.append(scene)
+
+    def _begin(
+        self, scene: Scene, background: ThreadPoolExecutor
+    ) -> 'SceneReport | Future[SceneReport]':
+        """Compute a scene; the rest goes on in the background."""
         started = time.perf_counter()
-        needed = 'probabilities' if self.options.probabilities else 'classes'
         try:
-            kept = self.folder.has(scene) and self.folder.has(scene, needed)
-            if not kept:
-                self.map(scene)
-            report = self.folder.describe(
-                scene,
-                probabilities=self.options.probabilities,
-                polygons=self.options.polygons,
-            )
+            units: list[Window] | None = None
+            if not all(self.folder.has(scene, name) for name in self.kept):
+                units = self.mapper.compute(scene)
+            return background.submit(self._finish, scene, units, started)
         # Whatever a file makes the libraries do, the other scenes go on.
         except Exception as error:  # noqa: BLE001
-            reason = str(error) or type(error).__name__
-            return SceneReport(str(scene.path), 'failed', reason)
+            return self._failed(scene, error)
+
+    def _failed(self, scene: Scene, error: Exception) -> SceneReport:
+        reason = _reason(error, self.folder.root)
+        return SceneReport(str(scene.path), 'failed', reason)
+
+    def _finish(
+        self, scene: Scene, units: list[Window] | None, started: float
+    ) -> SceneReport:
+        try:
+            if units is not None:
+                self.folder.write(scene, units)
+                self.written.append(scene)
+            report = self.folder.describe(scene, self.kept, polygons=self.polygons)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(scene, error)
         seconds = time.perf_counter() - started
+        notes = self.mapper.notes.get(scene.name)
+        report = replace(report, reason='; '.join(notes) if notes else None)
         size = f'{scene.name}: {scene.grid.width} x {scene.grid.height} px'
-        report = replace(report, reason=self.notes.get(scene.name))
-        if kept:
+        if units is None:
             say(f'kept    {size}')
             return replace(report, status='kept')
         say(f'done    {size}, {seconds:.1f} s, {report.megapixels / seconds:.2f} Mpx/s')
         return replace(report, seconds=seconds)
 
-    def map(self, scene: Scene) -> None:
-        """Write the maps of a scene."""
-        from ..inference.blending import BandBlender
-        from ..inference.scene import predict_scene
-        from ..inference.windows import WindowGrid
 
-        ready = self._checked(scene)
-        inputs = self.checkpoint.inputs
-        size = self.options.window or inputs.patch_size
-        overlap = size // 4 if self.options.overlap is None else self.options.overlap
-        windows = WindowGrid(scene.grid.height, scene.grid.width, size, overlap)
-        strips = predict_scene(
-            ready,
-            self.checkpoint.predictor(self.device, self._statistics(ready)),
-            windows,
-            BandBlender(inputs.num_classes, windows),
-            self.options.batch_size,
-        )
-        self.folder.write(scene, strips)
-        self.written.append(scene)
-
-    def _checked(self, scene: Scene) -> Scene:
-        from ..inference.match import match_bands
-
-        if scene.crs is None:
-            raise SceneMismatchError(
-                'it has no CRS, so its map would lie nowhere; assign one first: '
-                f'rio edit-info --crs EPSG:… {scene.path.name}'
-            )
-        bands = self.options.bands and self.options.bands.split(',')
-        return match_bands(scene, self.checkpoint.inputs, bands)
-
-    def _statistics(self, scene: Scene) -> tuple[Sequence[float], Sequence[float]]:
-        """Mean and standard deviation to standardize a scene with."""
-        from ..inference.match import foreign_bands, glance, statistics
-
-        inputs = self.checkpoint.inputs
-        image, valid = glance(scene, 256)
-        if self.options.statistics == 'scene':
-            return statistics(image, valid)
-        if valid.any() and (far := foreign_bands(inputs, statistics(image, valid)[0])):
-            note = f'{"; ".join(far)}. If that is another unit, use --statistics scene'
-            self.notes[scene.name] = note
-            say(f'note    {scene.name}: {note}')
-        return inputs.mean, inputs.std
+def _reason(error: BaseException, out: Path) -> str:
+    # rasterio: "Write failed. See previous exception for details."
+    if error.__cause__ and 'previous exception' in str(error):
+        return _reason(error.__cause__, out)
+    text = str(error) or type(error).__name__
+    # GDAL does not say that the disk is full, but where in the file it stopped.
+    free = shutil.disk_usage(out).free
+    return text if free > _LITTLE else f'{text} ({free >> 20} MB are free in {out})'
 
 
-def _mosaic(mapper: _Mapper, scenes: Sequence[Scene]) -> SceneReport | None:
+def _mosaic(run: _Run, scenes: Sequence[Scene]) -> SceneReport | None:
     """Mosaic the maps there are, unless there is a mosaic of just these."""
-    folder, options = mapper.folder, mapper.options
+    folder, options = run.folder, run.mapper.options
     mapped = [scene for scene in scenes if folder.has(scene)]
     if not mapped:
         return None
@@ -272,21 +419,25 @@ def _mosaic(mapper: _Mapper, scenes: Sequence[Scene]) -> SceneReport | None:
             for scene in mapped:
                 # An earlier run has mosaicked these and let go of what it needed.
                 if not folder.has(scene, 'probabilities'):
-                    mapper.map(scene)
+                    run.map(scene)
             write_mosaic(
                 [folder.path(scene, 'probabilities') for scene in mapped],
                 folder.mosaic,
                 folder.legend,
-                Request(crs=parse_crs(options.crs), res=options.res),
+                Request(
+                    crs=parse_crs(options.crs),
+                    res=options.res,
+                    area=options.aoi,
+                    memory=options.memory,
+                ),
                 tags,
             )
         if not options.probabilities:
-            folder.forget_probabilities(mapper.written)
+            folder.forget_probabilities(run.written)
         report = folder.describe_mosaic()
     # The maps of the scenes are there, whatever becomes of the mosaic.
     except Exception as error:  # noqa: BLE001
-        reason = str(error) or type(error).__name__
-        return SceneReport(folder.mosaic.name, 'failed', reason)
+        return SceneReport(folder.mosaic.name, 'failed', _reason(error, folder.root))
     if kept:
         return replace(report, status='kept')
     seconds = time.perf_counter() - started

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from rasterio.windows import Window
 
 from eoseg_datasets.classes import NODATA, Legend
 from eoseg_datasets.handles import open_raster
@@ -15,18 +16,19 @@ from eoseg_datasets.scene import Scene, grid_of
 
 from ..errors import OutputExistsError
 from ..inference.match import glance
+from ..io.areas import value_areas
 from ..io.atomic import remove_leftovers
-from ..io.cog import MapWriter, count_values
+from ..io.cog import FULL, MapWriter
+from ..io.journal import Journal, forget_others
 from ..io.quicklook import class_picture, image_picture, write_quicklook
 from ..io.report import Report, SceneReport, write_report
 from ..io.stac import MapItem, write_stac
 from ..io.style import write_confidence_qml, write_qml
 from ..io.vector import write_polygons
-from .console import progress
-from .mosaic import FULL
 
 if TYPE_CHECKING:
-    from ..inference.scene import Strip
+    from ..inference.area import Area
+    from ..inference.layers import Layers
 
 #: Longer side of the picture of a scene, in pixels.
 PICTURE_SIDE = 1024
@@ -46,8 +48,8 @@ class MapFolder:
         root: Path,
         legend: Legend,
         tags: Mapping[str, str],
-        *,
-        probabilities: bool,
+        layers: 'Layers',
+        area: 'Area | None' = None,
     ) -> None:
         """Initialize a new MapFolder instance.
 
@@ -55,12 +57,14 @@ class MapFolder:
             root: The folder.
             legend: Classes of the maps.
             tags: What every map depends on, beside its scene: for its tags.
-            probabilities: Whether probabilities are written, for a mosaic or to keep.
+            layers: What is written of each scene, classes first.
+            area: Outside of it maps are empty; it belongs to the tags, too.
         """
         self.root = root
         self.legend = legend
         self.tags = dict(tags)
-        self.probabilities = probabilities
+        self.layers = layers
+        self.area = area
         self.mosaic = root / 'mosaic.tif'
 
     def claim(self, scenes: Sequence[Scene], *, overwrite: bool) -> None:
@@ -116,60 +120,55 @@ class MapFolder:
             if known.get(key) != value
         ]
 
-    def write(self, scene: Scene, strips: Iterable['Strip']) -> None:
-        """Write the maps of a scene as its strips come.
+    def journal(self, scene: Scene) -> Journal:
+        """Where the finished units of a scene are kept until its maps are there."""
+        key = json.dumps([self.made_of(scene), self.layers.names], sort_keys=True)
+        return Journal(self.root, key, self.layers.count)
+
+    def write(self, scene: Scene, windows: Sequence[Window]) -> None:
+        """Write the maps of a scene from its units.
 
         Args:
             scene: What was mapped.
-            strips: From top to bottom.
+            windows: All units of it that are not empty; the journal has them.
+
+        Raises:
+            OSError: If a unit is not there as it was written, or the disk is full.
         """
+        journal = self.journal(scene)
         tags = self.made_of(scene)
-        shares: dict[str, Any] = {
-            'scale': 1 / FULL,
-            'overviews': 'average',
-            'tags': tags,
-        }
+        if scene.acquired is not None:
+            # For a mosaic in which the newest comes first.
+            tags['ACQUIRED'] = scene.acquired.isoformat()
         with ExitStack() as stack:
             # Left in reverse order: classes, which say that all is there, come last.
-            classes = stack.enter_context(
-                MapWriter(
-                    self.path(scene, 'classes'),
-                    scene.grid,
-                    legend=self.legend,
-                    tags=tags,
-                )
-            )
-            confidence = stack.enter_context(
-                MapWriter(
-                    self.path(scene, 'confidence'),
-                    scene.grid,
-                    bands=['confidence'],
-                    **shares,
-                )
-            )
-            probabilities = self.probabilities and stack.enter_context(
-                MapWriter(
-                    self.path(scene, 'probabilities'),
-                    scene.grid,
-                    bands=self.legend.classes,
-                    **shares,
-                )
-            )
-            bar = stack.enter_context(progress())
-            task = bar.add_task(scene.name, total=scene.grid.height)
-            for strip in strips:
-                # The class is chosen before the probabilities are rounded.
-                labels = strip.probabilities.argmax(axis=0).astype(np.uint8)
-                stored = np.rint(strip.probabilities * FULL).astype(np.uint8)
-                labels[~strip.valid] = NODATA
-                stored[:, ~strip.valid] = NODATA
-                classes.write(labels, strip.row_off)
-                confidence.write(stored.max(axis=0), strip.row_off)
-                if probabilities:
-                    probabilities.write(stored, strip.row_off)
-                bar.advance(task, len(labels))
+            writers = {
+                name: stack.enter_context(self._writer(scene, name, tags))
+                for name in self.layers.names
+            }
+            for window in windows:
+                values = journal.load(window)
+                for name, writer in writers.items():
+                    writer.write_block(values[self.layers.bands(name)], window)
+            if self.area is not None:
+                for writer in writers.values():
+                    writer.leave_empty()
         write_qml(self.path(scene, 'classes').with_suffix('.qml'), self.legend)
         write_confidence_qml(self.path(scene, 'confidence').with_suffix('.qml'))
+        journal.forget()
+
+    def _writer(self, scene: Scene, name: str, tags: Mapping[str, str]) -> MapWriter:
+        path = self.path(scene, name)
+        if name == 'classes':
+            return MapWriter(path, scene.grid, legend=self.legend, tags=tags)
+        return MapWriter(
+            path,
+            scene.grid,
+            bands=self.legend.classes if name == 'probabilities' else [name],
+            scale=1 / FULL,
+            overviews='average',
+            tags=tags,
+        )
 
     def mosaic_tags(
         self, scenes: Sequence[Scene], settings: Mapping[str, object]
@@ -193,19 +192,17 @@ class MapFolder:
         return all(known.get(key) == value for key, value in tags.items())
 
     def describe(
-        self, scene: Scene, *, probabilities: bool, polygons: bool
+        self, scene: Scene, products: Sequence[str], *, polygons: bool
     ) -> SceneReport:
         """What a finished map says; its picture and its polygons are made here.
 
         Args:
             scene: What was mapped.
-            probabilities: Whether probabilities stay.
+            products: Which layers stay.
             polygons: Whether polygons are wanted.
         """
         classes = self.path(scene, 'classes')
-        outputs = {'classes': classes, 'confidence': self.path(scene, 'confidence')}
-        if probabilities:
-            outputs['probabilities'] = self.path(scene, 'probabilities')
+        outputs = {product: self.path(scene, product) for product in products}
         if polygons:
             outputs['polygons'] = self.root / f'{scene.name}_polygons.gpkg'
             write_polygons(classes, outputs['polygons'], self.legend)
@@ -232,7 +229,7 @@ class MapFolder:
     def _report(
         self, classes: Path, name: str, outputs: Mapping[str, Path], quicklook: Path
     ) -> SceneReport:
-        counts = count_values(classes)
+        counts, hectares = value_areas(classes)
         with open_raster(classes) as source:
             crs = source.crs.to_string()
         return SceneReport(
@@ -241,6 +238,9 @@ class MapFolder:
             megapixels=int(counts.sum()) / 1e6,
             nodata=int(counts[NODATA]) / int(counts.sum()),
             classes=self.legend.shares(counts),
+            hectares={}
+            if hectares is None
+            else dict(zip(self.legend.classes, np.round(hectares, 4).tolist())),
             crs=crs,
             outputs={
                 kind: path.relative_to(self.root).as_posix()
@@ -250,7 +250,7 @@ class MapFolder:
         )
 
     def finish(self, scenes: Sequence[Scene], report: Report) -> None:
-        """Write report and catalogue.
+        """Write report and catalogue, and forget units that nobody will ask for.
 
         Args:
             scenes: All scenes of the run.
@@ -265,6 +265,8 @@ class MapFolder:
                     grid = grid_of(source)
                 assets = {'confidence': self.path(scene, 'confidence')}
                 items.append(MapItem(scene.name, classes, grid, assets, scene.acquired))
+        unfinished = [scene for scene in scenes if not self.has(scene)]
+        forget_others(self.root, [self.journal(scene).key for scene in unfinished])
         if items:
             write_stac(self.root, items, self.legend)
 

@@ -1,4 +1,4 @@
-"""One scene: read, predict, blend; strip by strip."""
+"""One scene: read, predict, blend; from top to bottom."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,82 +12,113 @@ from torch import Tensor
 from eoseg_datasets.scene import Scene
 
 from .blending import BandBlender
-from .windows import WindowGrid
+from .reader import read_rows
+from .ring import RowRing
+
+#: From images of shape (B, C, size, size), NaN where a pixel is not valid, to class
+#: probabilities of shape (B, K, size, size).
+Predict = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Finished rows of a scene, over its whole width."""
+    """Finished rows of a scene, over its width or a part of it."""
 
-    #: First row.
-    row_off: int
-    #: Class probabilities, of shape (K, rows, width); 0 where not valid.
-    probabilities: NDArray[np.float32]
+    #: Which pixels of the scene.
+    window: Window
+    #: Class probabilities, of shape (K, rows, width), on the device of the blender; what
+    #: they are where a pixel is not valid means nothing.
+    probabilities: Tensor
     #: Whether a pixel holds a measurement, of shape (rows, width).
     valid: NDArray[np.bool_]
 
 
 def predict_scene(
     scene: Scene,
-    predict: Callable[[Tensor], Tensor],
-    windows: WindowGrid,
+    predict: Predict,
     blender: BandBlender,
     batch_size: int = 8,
+    threads: int = 1,
 ) -> Iterator[Strip]:
     """Class probabilities of a scene, from top to bottom.
 
-    Memory grows with the width of the scene, not with its height: one row of windows is
-    read, and one row of windows of probabilities is held.
+    Memory grows with the width of what the blender gives out, not with its height: a few
+    rows of blocks are read ahead, and one row of windows of probabilities is held. A batch
+    goes on into the next row of windows; a window without a valid pixel is left out, and
+    so is one that is not wanted: what only such windows see has no meaning.
 
     Args:
         scene: What to map.
-        predict: From images of shape (B, C, size, size), NaN where a pixel is not valid,
-            to probabilities of shape (B, K, size, size).
-        windows: Windows that cover the scene.
-        blender: Takes the windows.
-        batch_size: Windows per call of *predict*.
+        predict: Computes probabilities; on the device of the blender, where it is handed
+            the images. They are overwritten after it has returned.
+        blender: Knows the windows and adds them up.
+        batch_size: Most windows per call of *predict*.
+        threads: How many rows of blocks are read at a time.
 
     Yields:
-        Strips that together are the scene.
+        Strips that together are what the blender gives out.
 
     Raises:
         RasterioError: If the scene cannot be read.
     """
-    top = 0
-    for row, row_off in enumerate(windows.rows.offsets):
-        image, valid = _read_row(scene, row_off, windows)
-        columns = [
-            col for col in range(len(windows.cols.offsets)) if _any(valid, col, windows)
-        ]
-        for start in range(0, len(columns), batch_size):
-            batch = columns[start : start + batch_size]
-            patches = torch.stack([_patch(image, col, windows) for col in batch])
-            for col, probabilities in zip(
-                batch, predict(patches).cpu().numpy(), strict=True
-            ):
-                blender.add(probabilities, row, col)
-        blended = blender.finish(row)
-        there = valid[top - row_off :][: blended.shape[1], : windows.width]
-        yield Strip(top, blended * there, there)
-        top += blended.shape[1]
+    seen = _seen(blender)
+    rows = read_rows(scene, seen, blender.device, threads)
+    ring = RowRing(rows, scene.bands, int(seen.col_off))
+    shape = batch_size, len(scene.bands), blender.windows.size, blender.windows.size
+    for images, places in _batches(ring, blender, shape):
+        for (row, col), probabilities in zip(places, predict(images), strict=True):
+            yield from _finished(ring, blender, row)
+            blender.add(probabilities, col)
+    yield from _finished(ring, blender, blender.rows.stop)
 
 
-def _read_row(
-    scene: Scene, row_off: int, windows: WindowGrid
-) -> tuple[Tensor, NDArray[np.bool_]]:
-    """Pixels of a row of windows, NaN where not valid, and where they are."""
-    width = max(windows.width, windows.size)
-    image, valid = scene.read(Window(0, row_off, width, windows.size))
-    image[:, ~valid] = np.nan
-    return torch.from_numpy(image), valid
+def _seen(blender: BandBlender) -> Window:
+    """What the windows of a blender see of the scene."""
+    windows = blender.windows
+    (top, bottom), (left, right) = (
+        (
+            axis.offsets[at.start],
+            min(axis.offsets[at.stop - 1] + axis.size, axis.length),
+        )
+        for axis, at in ((windows.rows, blender.rows), (windows.cols, blender.cols))
+    )
+    return Window(left, top, right - left, bottom - top)
 
 
-def _patch(image: Tensor, col: int, windows: WindowGrid) -> Tensor:
-    left = windows.cols.offsets[col]
-    return image[:, :, left : left + windows.size]
+def _batches(
+    ring: RowRing, blender: BandBlender, shape: tuple[int, int, int, int]
+) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
+    """Images of windows with a valid pixel, and row and column of each."""
+    windows = blender.windows
+    # Convolutions are faster with the channels last, and one batch is used for all.
+    images = torch.empty(
+        shape, device=blender.device, memory_format=torch.channels_last
+    )
+    places: list[tuple[int, int]] = []
+    for row in blender.rows:
+        top = windows.rows.offsets[row]
+        ring.forget(top)
+        ring.read_to(top + windows.size)
+        for col in blender.cols:
+            if not windows.wants(row, col):
+                continue
+            if ring.fill(images[len(places)], top, windows.cols.offsets[col]):
+                places.append((row, col))
+            if len(places) == len(images):
+                yield images, places
+                places = []
+    if places:
+        yield images[: len(places)], places
 
 
-def _any(valid: NDArray[np.bool_], col: int, windows: WindowGrid) -> bool:
-    """Whether a window has a valid pixel; where none is, there is nothing to map."""
-    left = windows.cols.offsets[col]
-    return bool(valid[:, left : left + windows.size].any())
+def _finished(ring: RowRing, blender: BandBlender, row: int) -> Iterator[Strip]:
+    """Strips that no window from *row* on touches."""
+    while blender.row < row:
+        top, probabilities = blender.finish()
+        _, height, width = probabilities.shape
+        if height == 0:
+            continue
+        col = int(blender.part.col_off)
+        first = col - ring.left
+        valid = ring.take_valid(top, top + height)[:, first : first + width]
+        yield Strip(Window(col, top, width, height), probabilities, valid)

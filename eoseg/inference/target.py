@@ -73,7 +73,7 @@ def target_grid(
 
 
 def check_size(target: Grid, grids: Sequence[Grid]) -> None:
-    """Refuse a grid that is mostly empty, or much finer than its scenes.
+    """Refuse a grid that is mostly empty, much finer than its scenes, or of one pixel.
 
     Args:
         target: Grid of the mosaic.
@@ -83,6 +83,12 @@ def check_size(target: Grid, grids: Sequence[Grid]) -> None:
         ValueError: If it is, and the raster would be large.
     """
     pixels = target.width * target.height
+    if pixels == 1 and max(grid.width * grid.height for grid in grids) > 1:
+        raise ValueError(
+            f'the mosaic would have 1 x 1 px, because of its pixel size of '
+            f'{target.res[0]:g} in units of {target.crs.to_string()}: degrees or metres? '
+            'Give a finer --res, or insist with --force'
+        )
     if pixels <= SMALL:
         return
     size = f'{target.width} x {target.height} px ({pixels / 1e9:,.1f} GB uncompressed)'

@@ -123,6 +123,20 @@ class Positions:
         """Positions between which all others lie, of shape (2, h, w)."""
         return self.nodes
 
+    def meets(self, shape: tuple[int, int]) -> bool:
+        """Whether a pixel of the target may have its centre in the source.
+
+        Args:
+            shape: Height and width of the source.
+        """
+        reach = self.reach().flatten(1)
+        reach = reach[:, reach.isfinite().all(dim=0)]
+        if reach.numel() == 0:
+            return False
+        limits = reach.new_tensor([shape[1], shape[0]])
+        inside = (reach.amin(dim=1) < limits) & (reach.amax(dim=1) > 0)
+        return bool(inside.all())
+
     def _near(self, shape: tuple[int, int]) -> Tensor:
         """Positions in the source or a pixel beside it, of shape (2, N)."""
         limits = self.nodes.new_tensor([shape[1], shape[0]])[:, None, None]
@@ -374,7 +388,9 @@ def _footprint(source: Grid, centres: Positions, at: Positions, step: int) -> Fo
     coarse = coarser(source, step)
     scale = coarse.width / source.width, coarse.height / source.height
     at = at.moved(scale, (0, 0))
-    window = at.window(coarse.shape)
+    # A neighbour that only touches has nothing to say, though it lies within the margin.
+    meets = at.meets(coarse.shape)
+    window = at.window(coarse.shape) if meets else Window(0, 0, 0, 0)
     at = at.moved((1, 1), (-window.col_off, -window.row_off))
     return Footprint(centres, step, window, at)
 

@@ -1,6 +1,7 @@
 """Cover a scene with overlapping windows."""
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,23 +41,38 @@ class Axis:
         last = max(self.length - self.size, 0)
         return [*range(0, last, self.size - self.overlap), last]
 
+    def touching(self, start: int, stop: int) -> range:
+        """Which intervals reach into the pixels from *start* to before *stop*."""
+        ends = [offset + self.size for offset in self.offsets]
+        return range(bisect_right(ends, start), bisect_left(self.offsets, stop))
+
     @cached_property
     def weights(self) -> list[NDArray[np.float32]]:
         """Weight of each pixel of each interval, of shape (size,), summing to 1.
 
         A weight falls off towards the ends of its interval, where a network sees less
-        around a pixel, and is never 0. At every pixel of the line the weights of the
+        around a pixel. Over the last quarter of the overlap it is 0: a network that looks
+        no further than that shows no seam at all. The ends of the line are different, as
+        there is no more to be seen. At every pixel of the line the weights of the
         intervals that cover it sum to 1, whatever their overlap, so that blending needs
         no count and no division.
         """
-        ramp = np.minimum(np.arange(1, self.size + 1), np.arange(self.size, 0, -1))
-        ramp = np.minimum(ramp, max(self.overlap, 1)).astype(np.float64)
+        unseen = self.overlap // 4
+        # At most as long as what two intervals share and both see well.
+        ramp = np.arange(1 - unseen, self.size + 1 - unseen)
+        ramp = ramp.clip(0, max(self.overlap - 2 * unseen, 1)).astype(np.float64)
+        flat = np.full(self.size, ramp.max())
+        last = len(self.offsets) - 1
+        weights = [
+            np.minimum(ramp if i > 0 else flat, ramp[::-1] if i < last else flat)
+            for i in range(last + 1)
+        ]
         total = np.zeros(max(self.length, self.size))
-        for offset in self.offsets:
-            total[offset : offset + self.size] += ramp
+        for offset, weight in zip(self.offsets, weights, strict=True):
+            total[offset : offset + self.size] += weight
         return [
-            (ramp / total[offset : offset + self.size]).astype(np.float32)
-            for offset in self.offsets
+            (weight / total[offset : offset + self.size]).astype(np.float32)
+            for offset, weight in zip(self.offsets, weights, strict=True)
         ]
 
 
@@ -73,6 +89,8 @@ class WindowGrid:
     width: int
     size: int
     overlap: int
+    #: Which windows are to be computed; by default all.
+    wanted: Callable[[Window], bool] = lambda _: True
 
     @cached_property
     def rows(self) -> Axis:
@@ -83,6 +101,11 @@ class WindowGrid:
     def cols(self) -> Axis:
         """Intervals from left to right."""
         return Axis(self.width, self.size, self.overlap)
+
+    def wants(self, row: int, col: int) -> bool:
+        """Whether the window of a row and a column is to be computed."""
+        left, top = self.cols.offsets[col], self.rows.offsets[row]
+        return self.wanted(Window(left, top, self.size, self.size))
 
     def __len__(self) -> int:
         """Number of windows."""

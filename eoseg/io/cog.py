@@ -30,6 +30,9 @@ from .atomic import complete
 #: Side of the blocks of a map in pixels.
 BLOCK = 512
 
+#: Shares from 0 to 1 are stored as whole numbers, this for 1.
+FULL = 254
+
 
 class MapWriter:
     """Write a map as cloud optimised GeoTIFF (COG), strip by strip or block by block.
@@ -177,6 +180,16 @@ class MapWriter:
             )
         self._put(values, row, col)
 
+    def leave_empty(self) -> None:
+        """Have nodata in all blocks that have not been written."""
+        height, width = self.grid.shape
+        for row in range(0, height, BLOCK):
+            for col in range(0, width, BLOCK):
+                if (row // BLOCK, col // BLOCK) not in self._checksums:
+                    sides = min(BLOCK, height - row), min(BLOCK, width - col)
+                    shape = len(self.bands), *sides
+                    self._put(np.full(shape, self.nodata, self.dtype), row, col)
+
     def _checked(self, values: ArrayLike) -> NDArray[Any]:
         array = np.asarray(values)
         if array.ndim == 2:
@@ -258,7 +271,7 @@ class MapWriter:
             # With pixel interleave, a full cache would write a block once per band.
             'interleave': 'band',
             'BIGTIFF': 'IF_SAFER',
-            **_scratch_compression(),
+            **scratch_compression(),
         }
 
     def _cog_options(self) -> dict[str, str]:
@@ -308,19 +321,6 @@ class MapWriter:
                         )
 
 
-def count_values(path: Path) -> NDArray[np.int64]:
-    """Number of pixels of each value of a map, of shape (256,).
-
-    Args:
-        path: A map of one uint8 band.
-    """
-    counts = np.zeros(256, np.int64)
-    with closing(open_raster(path)) as dataset:
-        for _, values in _strips(dataset):
-            counts += np.bincount(values[0].ravel(), minlength=256)
-    return counts
-
-
 def read_legend(path: Path) -> Legend | None:
     """Classes of a map written by :class:`MapWriter`.
 
@@ -359,7 +359,7 @@ def _scratch(part: Path) -> Iterator[Path]:
 
 
 @cache
-def _scratch_compression() -> dict[str, Any]:
+def scratch_compression() -> dict[str, Any]:
     """The fastest compression that this build of GDAL has."""
     zstd = {'compress': 'zstd', 'zstd_level': 1}
     profile = {

@@ -1,8 +1,10 @@
 """One run at a time in a folder."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from ..errors import OutputExistsError
@@ -36,10 +38,15 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise OutputExistsError(
-                f'another run (process {file.read().strip() or "unknown"}) is writing '
+                f'another run ({file.read().strip() or "nobody knows which"}) is writing '
                 f'into {folder}; wait for it, or give --out ANOTHER'
             ) from None
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(_owner())
         file.flush()
         yield
+
+
+def _owner() -> str:
+    since = datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')
+    return f'process {os.getpid()} on {socket.gethostname()}, since {since}'

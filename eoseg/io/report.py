@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from PIL import Image
@@ -43,11 +43,18 @@ class SceneReport:
     nodata: float | None = None
     #: Share of each class of the valid pixels, from 0 to 1.
     classes: Mapping[str, float] = field(default_factory=dict)
+    #: Hectares of each class on the ground; empty if the map does not lie on Earth.
+    hectares: Mapping[str, float] = field(default_factory=dict)
     crs: str | None = None
     #: Files by what they hold; paths relative to the report, with slashes.
     outputs: Mapping[str, str] = field(default_factory=dict)
     #: Path of a picture, relative to the report.
     quicklook: str | None = None
+
+    @property
+    def speed(self) -> float | None:
+        """Megapixels per second; None where nothing was computed."""
+        return self.megapixels / self.seconds if self.seconds else None
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,19 @@ def write_report(folder: Path, report: Report) -> Path:
     Returns:
         Path of report.html.
     """
-    write_json(folder / 'report.json', {'version': 1, **asdict(report)})
+    write_json(folder / 'report.json', {'version': 1, **_entries(report)})
     page = folder / 'report.html'
     write_text(page, _page(report, _pictures(folder, report)))
     return page
+
+
+def _entries(report: Report) -> dict[str, Any]:
+    entries = asdict(report)
+    for scene, entry in zip(report.scenes, entries['scenes'], strict=True):
+        entry['megapixels_per_second'] = scene.speed
+    if report.mosaic:
+        entries['mosaic']['megapixels_per_second'] = report.mosaic.speed
+    return entries
 
 
 def _pictures(folder: Path, report: Report) -> dict[str, str]:
@@ -224,7 +240,7 @@ def _maps(
 
 
 def _row(scene: SceneReport, legend: Legend, pictures: Mapping[str, str]) -> str:
-    speed = f'{scene.megapixels / scene.seconds:.1f}' if scene.seconds else _NOTHING
+    speed = _NOTHING if scene.speed is None else f'{scene.speed:.1f}'
     crs = f'<small>{escape(scene.crs)}</small>' if scene.crs else ''
     return f"""<tr><td>{_picture(scene, pictures, 'thumb')}</td>
 <td class="scene"><b>{_path(scene.path)}</b>{crs}<p class="links">{_links(scene)}</p></td>
@@ -252,11 +268,15 @@ def _bar(scene: SceneReport, legend: Legend) -> str:
     colors = dict(zip(legend.classes, legend.colors, strict=True))
     parts = ''.join(
         f'<i style="flex-grow:{share:.5f};background:{colors[name]}" '
-        f'title="{escape(name)} {_percent(share)}"></i>'
+        f'title="{escape(name)} {_percent(share)}{_area(scene, name)}"></i>'
         for name, share in scene.classes.items()
         if share > 0 and name in colors
     )
     return f'<div class="bar">{parts}</div>' if parts else ''
+
+
+def _area(scene: SceneReport, name: str) -> str:
+    return f', {scene.hectares[name]:,.1f} ha' if name in scene.hectares else ''
 
 
 def _largest(shares: Mapping[str, float]) -> str:

@@ -36,6 +36,7 @@ SOUTH_UP = Grid(UTM33.crs, Affine(10, 0, 500_000, 0, 10, 5_292_000), 900, 800)
 ROTATED = Grid(UTM33.crs, UTM33.transform @ Affine.rotation(30), 700, 700)
 FINE = Grid(UTM33.crs, Affine(0.3, 0, 500_000, 0, -0.3, 5_300_000), 2000, 2000)
 SWISS = Grid(CRS.from_epsg(2056), Affine(10, 0, 2.6e6, 0, -10, 1.2e6), 800, 800)
+ALPS = Grid(CRS.from_epsg(32632), Affine(10, 0, 450_000, 0, -10, 5.2e6), 800, 800)
 SOUTH = Grid(CRS.from_epsg(32719), Affine(30, 0, 300_000, 0, -30, 7e6), 800, 800)
 ANTARCTIC = Grid(CRS.from_epsg(3031), Affine(500, 0, -2e5, 0, -500, 2e5), 800, 800)
 ARCTIC = Grid(CRS.from_epsg(3413), Affine(100, 0, 1e6, 0, -100, -1e6), 500, 500)
@@ -64,6 +65,7 @@ PAIRS = [
     COARSE,
     (SWISS, 'EPSG:32632', 10),
     (SWISS, 'EPSG:4326', 1e-4),
+    (ALPS, 'EPSG:2056', 10),
     (SOUTH, 'EPSG:32720', 30),
     (SOUTH, 'EPSG:4326', 3e-4),
     (ANTARCTIC, 'EPSG:4326', 0.02),
@@ -200,7 +202,7 @@ def field(height: int, width: int, bands: int = 2) -> NDArray[np.float32]:
     return rng.standard_normal((bands, height, width)).astype(np.float32)
 
 
-@pytest.mark.parametrize(('source', 'crs', 'res'), PAIRS[:9] + PAIRS[11:15])
+@pytest.mark.parametrize(('source', 'crs', 'res'), PAIRS[:9] + PAIRS[11:16])
 def test_bilinear_is_that_of_scipy_at_the_coordinates_of_proj(
     source: Grid, crs: str, res: float
 ) -> None:

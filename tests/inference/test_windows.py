@@ -41,18 +41,31 @@ def test_neighbours_share_at_least_the_overlap(axis: Axis) -> None:
 
 
 @given(axes())
-def test_weights_are_positive_and_add_up_to_one(axis: Axis) -> None:
+def test_weights_add_up_to_one(axis: Axis) -> None:
     total = np.zeros(max(axis.length, axis.size))
     for offset, weights in zip(axis.offsets, axis.weights, strict=True):
-        assert (weights > 0).all()
+        assert (weights >= 0).all()
         total[offset : offset + axis.size] += weights
     np.testing.assert_allclose(total, 1, rtol=1e-6)
 
 
+@given(axes())
+def test_a_quarter_of_the_overlap_has_no_say_but_at_the_ends_of_the_line(
+    axis: Axis,
+) -> None:
+    quarter = axis.overlap // 4
+    for weights in axis.weights[1:]:
+        assert (weights[:quarter] == 0).all()
+    for weights in axis.weights[:-1]:
+        assert (weights[axis.size - quarter :] == 0).all()
+    assert axis.weights[0][0] > 0
+    assert axis.weights[-1][-1] > 0
+
+
 def test_weights_fall_off_towards_the_ends() -> None:
     middle = Axis(length=40, size=20, overlap=10).weights[1]
-    assert middle[0] < middle[5] < middle[9]
-    assert middle[19] < middle[14] < middle[10]
+    assert middle[1] == 0 < middle[2] < middle[5] < middle[8]
+    assert middle[18] == 0 < middle[17] < middle[14] < middle[11]
 
 
 @pytest.mark.parametrize('overlap', [-1, 16, 17])

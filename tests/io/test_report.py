@@ -107,11 +107,14 @@ def test_the_json_holds_everything(tmp_path: Path) -> None:
             'megapixels': 10,
             'nodata': 0.125,
             'classes': {'water': 0.75, '<b>&"forest': 0.25},
+            'hectares': {},
             'crs': 'EPSG:32633',
             'outputs': {'classes': '2021/a b#1_classes.tif'},
             'quicklook': None,
+            'megapixels_per_second': 2.5,
         }
     ]
+    assert found['mosaic']['megapixels_per_second'] == 2.5
 
 
 def test_nothing_in_the_data_becomes_part_of_the_page(tmp_path: Path) -> None:
