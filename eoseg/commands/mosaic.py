@@ -1,9 +1,10 @@
 """Maps of several scenes onto one grid."""
 
 import argparse
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,29 +12,44 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
+from rasterio.windows import Window
 
 from eoseg_datasets.classes import NODATA, Legend
 from eoseg_datasets.grid import Grid
-from eoseg_datasets.handles import handle
-from eoseg_datasets.scene import grid_of
 
 from ..errors import OutputExistsError
-from ..io.cog import BLOCK, MapWriter, read_legend
+from ..io.cog import BLOCK, FULL, MapWriter
+from ..io.journal import Journal, forget_others
+from ..io.lock import locked
 from ..io.style import write_confidence_qml, write_qml
-from .console import progress
-from .options import positive
+from .console import progress, say
+from .maps import common_legend, find_maps
+from .options import byte_size, positive, positive_int
 
 if TYPE_CHECKING:
-    from ..inference.mosaic import Block, MapSource
+    from shapely import MultiPolygon
 
-#: Confidence is stored as whole numbers, 254 for 1.
-FULL = 254
+    from ..inference.area import Area
+    from ..inference.map_source import MapSource
+    from ..inference.mosaic import Block
 
 #: Value of pixels without a scene, in the band of sources.
 NO_SOURCE = 65535
 
-#: Endings of the names of maps that predict writes.
-_CLASSES, _PROBABILITIES = '_classes.tif', '_probabilities.tif'
+#: Layers of a block as it is kept until the mosaic is there: of a product so many bits on,
+#: eight bits. A mosaic may have more than 255 scenes.
+_PACKED = (
+    ('classes', 0),
+    ('confidence', 0),
+    ('sources', 0),
+    ('sources', 8),
+    ('agreement', 0),
+    ('count', 0),
+    ('count', 8),
+)
+
+#: What a user may type for --mode; the newest is the first when the newest come first.
+_MODES = ('blend', 'first', 'last', 'best', 'newest')
 
 
 @dataclass(frozen=True)
@@ -48,14 +64,20 @@ class Request:
     bounds: tuple[float, float, float, float] | None = None
     #: File with polygons, in any CRS, outside of which there is no data.
     area: Path | None = None
-    #: Name of one of :data:`eoseg.inference.modes.MODES`.
+    #: Name of one of :data:`eoseg.inference.modes.MODES`, or ``newest``.
     mode: str = 'blend'
     #: Metres over which a scene fades out towards its edge; by default 64 pixels.
     feather: float | None = None
+    #: Table of scenes, as :func:`eoseg.commands.scene_weights.read_facts` has it.
+    weights: Path | None = None
+    #: Days in which a scene comes to count half.
+    half_life: float | None = None
     #: Whether to count the scenes of each pixel and how many of them agree.
     agreement: bool = False
-    #: Megabytes that the probabilities of a block may take.
-    memory: float = 512
+    #: Bytes that the probabilities of all blocks at work may take.
+    memory: int = 512 * 10**6
+    #: Blocks at work at a time; by default as many as there are cores, up to 8.
+    workers: int | None = None
     #: Where to compute.
     device: str = 'cpu'
     #: Whether to make a raster that is mostly empty or much finer than its maps.
@@ -72,7 +94,7 @@ def run(word: str, arguments: Sequence[str]) -> int:
     paths = list(
         dict.fromkeys(path for maps in options.maps for path in find_maps(maps))
     )
-    legend = _common_legend(paths)
+    legend = common_legend(paths)
     request = Request(
         crs=parse_crs(options.crs),
         res=options.res,
@@ -80,8 +102,11 @@ def run(word: str, arguments: Sequence[str]) -> int:
         area=options.aoi,
         mode=options.mode,
         feather=options.feather,
+        weights=options.weights,
+        half_life=options.half_life,
         agreement=options.agreement,
         memory=options.memory,
+        workers=options.workers,
         device=options.device,
         force=options.force,
     )
@@ -113,9 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add('--aoi', metavar='FILE', type=Path, help='polygons, to map nothing outside of')
     add(
-        '--mode', choices=('blend', 'first', 'last', 'best'), default='blend',
+        '--mode', choices=_MODES, default='blend',
         help='where maps overlap: blend their probabilities, or take the first or the '
-        'last map, or the one that is surest',
+        'last map, the one that is surest, or the newest',
     )  # fmt: skip
     add(
         '--feather', metavar='M', type=positive,
@@ -123,42 +148,31 @@ def _parser() -> argparse.ArgumentParser:
         'of the mosaic',
     )  # fmt: skip
     add(
+        '--weights', metavar='FILE', type=Path,
+        help='CSV of scenes, with columns scene and any of priority, acquired and '
+        'cloud_cover (percent): what they count in a blend',
+    )  # fmt: skip
+    add(
+        '--half-life', metavar='DAYS', type=positive,
+        help='a scene counts half for every so many days that it is older than the '
+        'newest; default: age is no matter',
+    )  # fmt: skip
+    add(
         '--agreement', action='store_true',
         help='also write how many maps there are at each pixel, and what share agrees',
     )  # fmt: skip
     add(
-        '--memory', metavar='MB', type=positive, default=512,
-        help='for the probabilities at work at once; default: 512',
+        '--memory', metavar='SIZE', type=byte_size, default='512MB',
+        help='what the probabilities at work at once may take; default: 512MB',
+    )  # fmt: skip
+    add(
+        '--workers', metavar='N', type=positive_int,
+        help='blocks at work at once; default: one for each core, up to 8',
     )  # fmt: skip
     add('--device', default='cpu', help='cpu, cuda, cuda:1; default: cpu')
     add('--force', action='store_true', help='even if the mosaic is absurdly large')
     add('--overwrite', action='store_true', help='replace FILE')
     return parser
-
-
-def find_maps(place: Path) -> list[Path]:
-    """Maps in a folder: of each scene its probabilities if they are there, else classes.
-
-    Args:
-        place: The folder, or one map.
-
-    Raises:
-        FileNotFoundError: If there is none.
-    """
-    if place.is_file():
-        return [place]
-    classes = sorted(place.rglob(f'*{_CLASSES}')) if place.is_dir() else []
-    if not classes:
-        raise FileNotFoundError(
-            f'{place} has no *{_CLASSES}; give the --out folder of eoseg predict'
-        )
-    siblings = [
-        path.with_name(path.name.replace(_CLASSES, _PROBABILITIES)) for path in classes
-    ]
-    return [
-        sibling if sibling.is_file() else path
-        for path, sibling in zip(classes, siblings, strict=True)
-    ]
 
 
 def parse_crs(text: str | None) -> CRS | None:
@@ -169,7 +183,8 @@ def parse_crs(text: str | None) -> CRS | None:
     """
     try:
         return CRS.from_user_input(text) if text else None
-    except CRSError as error:
+    # rasterio raises ValueError for EPSG:nonsense.
+    except (CRSError, ValueError) as error:
         raise LookupError(
             f'--crs {text!r} is no coordinate reference system; write it as EPSG:32633'
         ) from error
@@ -196,49 +211,134 @@ def write_mosaic(
         Pixels of each value of the mosaic, of shape (256,).
 
     Raises:
-        ValueError: If a map has no CRS, none lies where the mosaic is asked for, or it
-            would be absurdly large.
+        ValueError: If a map has no CRS, none lies where the mosaic is asked for, it
+            would be absurdly large, or a date that matters is not known.
     """
     # Torch takes seconds to import: after what can be refused without it.
-    from ..inference.area import read_area
+    from ..inference.area import Area
     from ..inference.modes import MODES, with_agreement
-    from ..inference.mosaic import mosaic_blocks
+    from ..inference.mosaic import block_windows, mosaic_blocks
+    from ..inference.resources import Resources, usable_cores
     from ..inference.target import check_size, target_grid
+    from ..inference.threads import ahead
+    from .map_sources import read_sources, weighted
 
-    sources = [_source(path, len(legend.classes)) for path in paths]
+    sources = weighted(
+        read_sources(paths, len(legend.classes)),
+        request.mode,
+        request.weights,
+        request.half_life,
+    )
     grids = [source.grid for source in sources]
     target = target_grid(grids, request.crs, request.res, request.bounds)
     area = None
     if request.area is not None:
-        area = read_area(request.area, target)
+        area = _clipped(Area.read(request.area), target)
         target = target_grid(grids, target.crs, target.res[0], area.bounds)
     if not request.force:
         check_size(target, grids)
-    mode = MODES[request.mode]
-    blocks = mosaic_blocks(
-        sources,
-        target,
-        with_agreement(mode) if request.agreement else mode,
-        request.feather,
-        area=area,
-        size=BLOCK,
-        memory=round(request.memory * 1e6),
-        device=request.device,
-    )
-    writers = {'classes': MapWriter(out, target, legend=legend, tags=tags)}
-    writers |= _beside(out, target, sources, agreement=request.agreement)
-    total = -(-target.height // BLOCK) * -(-target.width // BLOCK)
-    with ExitStack() as stack, progress() as bar:
-        # Left in reverse order: classes, which say that all is there, come last.
-        for writer in writers.values():
-            stack.enter_context(writer)
-        for block in bar.track(blocks, total=total, description='mosaic'):
-            values = _values(block)
-            for product, writer in writers.items():
-                writer.write_block(values[product], block.window)
+    with _journal(out, sources, target, request, area) as journal:
+        windows = list(block_windows(target, BLOCK))
+        missing = [window for window in windows if not journal.is_done(window)]
+        if len(missing) < len(windows):
+            done = len(windows) - len(missing)
+            say(f'kept    {done} of {len(windows)} blocks of an interrupted run')
+        mode = MODES[{'newest': 'first'}.get(request.mode, request.mode)]
+        blocks = mosaic_blocks(
+            sources,
+            target,
+            with_agreement(mode) if request.agreement else mode,
+            request.feather,
+            windows=missing,
+            area=area,
+            resources=Resources(
+                memory=request.memory,
+                workers=request.workers or usable_cores(),
+                device=request.device,
+            ),
+        )
+        units = ((block.window, _packed(block)) for block in blocks)
+        with progress() as bar:
+            saved = ahead(journal.save, units)
+            for _ in bar.track(saved, total=len(missing), description='mosaic'):
+                pass
+        writers = {'classes': MapWriter(out, target, legend=legend, tags=tags)}
+        writers |= _beside(out, target, sources, agreement=request.agreement)
+        _write(writers, journal, windows)
     write_qml(out.with_suffix('.qml'), legend)
     write_confidence_qml(out.with_name(f'{out.stem}_confidence.qml'))
     return writers['classes'].counts
+
+
+def _clipped(area: 'Area', target: Grid) -> 'MultiPolygon':
+    """What of an area lies in a mosaic.
+
+    Raises:
+        ValueError: If nothing does.
+    """
+    clip = area.on(target)
+    if clip is None:
+        bounds = ' '.join(f'{value:.10g}' for value in target.bounds)
+        raise ValueError(
+            f'--aoi {area.path} and the maps have no common area: the maps lie within '
+            f'{bounds} of {target.crs.to_string()}'
+        )
+    return clip.shape
+
+
+@contextmanager
+def _journal(
+    out: Path,
+    sources: Sequence['MapSource'],
+    target: Grid,
+    request: Request,
+    area: 'MultiPolygon | None',
+) -> Iterator[Journal]:
+    """Finished blocks of a mosaic; they are forgotten when the block ends well.
+
+    Raises:
+        OutputExistsError: If another run makes the same mosaic.
+    """
+    folder = out.with_name(f'.{out.name}.blocks')
+    stamps = [(source, *map(_stamp, _files(source))) for source in sources]
+    # Not the number of workers, on which no pixel depends.
+    asked = replace(request, workers=None, force=False)
+    shape = area and area.wkt
+    with locked(folder):
+        journal = Journal(folder, repr((stamps, target, asked, shape)), len(_PACKED))
+        # A run that was killed has made them with other settings.
+        forget_others(folder, [journal.key])
+        yield journal
+    shutil.rmtree(folder)
+
+
+def _files(source: 'MapSource') -> list[Path]:
+    """All files that a mosaic may read of a source."""
+    beside = source.finished
+    return [source.path, *((beside.classes, beside.confidence) if beside else ())]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What tells whether a file is still the same."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _write(
+    writers: Mapping[str, MapWriter], journal: Journal, windows: Sequence[Window]
+) -> None:
+    """Write rasters from finished blocks."""
+    with ExitStack() as stack:
+        # Left in reverse order: classes, which say that all is there, come last.
+        for writer in writers.values():
+            for left in writer.path.parent.glob(f'.{writer.path.name}.*.part*'):
+                # Of a run that was killed: no other is at work here.
+                left.unlink()
+            stack.enter_context(writer)
+        for window in windows:
+            values = _unpacked(journal.load(window))
+            for product, writer in writers.items():
+                writer.write_block(values[product], window)
 
 
 def _beside(
@@ -277,16 +377,30 @@ def _beside(
     return writers
 
 
-def _values(block: 'Block') -> dict[str, NDArray[Any]]:
-    """What to write of a block, by what it is."""
+def _packed(block: 'Block') -> NDArray[np.uint8]:
+    """What to keep of a block, as bytes: of shape (layers, H, W), as _PACKED says."""
     covered = block.source >= 0
-    return {
+    layers = {
         'classes': block.classes,
-        'sources': np.where(covered, block.source, NO_SOURCE).astype(np.uint16),
+        'sources': np.where(covered, block.source, NO_SOURCE),
         'confidence': _stored(block.confidence, covered),
         'agreement': _stored(block.agreement, covered),
-        'count': block.count.astype(np.uint16),
+        'count': block.count,
     }
+    return np.stack(
+        [(layers[name] >> shift & 255).astype(np.uint8) for name, shift in _PACKED]
+    )
+
+
+def _unpacked(packed: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """What to write of a block, by what it is."""
+    layers: dict[str, NDArray[Any]] = {}
+    for (name, shift), values in zip(_PACKED, packed, strict=True):
+        if shift:
+            layers[name] = layers[name] | values.astype(np.uint16) << shift
+        else:
+            layers[name] = values
+    return layers
 
 
 def _stored(
@@ -294,51 +408,3 @@ def _stored(
 ) -> NDArray[np.uint8]:
     """Shares from 0 to 1 as whole numbers, 255 where there is none."""
     return np.where(covered, np.rint(share * FULL), NODATA).astype(np.uint8)
-
-
-def _source(path: Path, num_classes: int) -> 'MapSource':
-    """A map as a source of the mosaic.
-
-    Raises:
-        ValueError: If it has no CRS.
-    """
-    from ..inference.mosaic import MapSource
-
-    source = handle(path)
-    if not source.crs:
-        raise ValueError(
-            f'{path} has no CRS, so nobody knows where it lies; assign one first: '
-            f'rio edit-info --crs EPSG:32633 {path.name}'
-        )
-    kind = 'probabilities' if source.count == num_classes > 1 else 'classes'
-    return MapSource(
-        name=source.tags().get('SCENE', path.stem.removesuffix(f'_{kind}')),
-        path=path,
-        grid=grid_of(source),
-        num_classes=num_classes,
-        has_probabilities=kind == 'probabilities',
-        nodata=source.nodata,
-        scale=source.scales[0],
-    )
-
-
-def _common_legend(paths: Sequence[Path]) -> Legend:
-    """Classes that all maps have.
-
-    Raises:
-        ValueError: If they differ, or one has none.
-    """
-    classes = [
-        path.with_name(path.name.replace(_PROBABILITIES, _CLASSES)) for path in paths
-    ]
-    legends = {path: read_legend(path) for path in classes}
-    first = legends[classes[0]]
-    for path, legend in legends.items():
-        if legend is None or legend != first:
-            raise ValueError(
-                f'{path} has the classes {legend and ", ".join(legend.classes)}, '
-                f'{classes[0]} has {first and ", ".join(first.classes)}; only maps of '
-                'the same classes can be mosaicked'
-            )
-    assert first is not None  # the loop has checked it
-    return first

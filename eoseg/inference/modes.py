@@ -84,6 +84,24 @@ def best(contributions: Iterable[Contribution]) -> Merged:
 MODES: dict[str, Mode] = {'blend': blend, 'first': first, 'last': last, 'best': best}
 
 
+def alone(source: int, classes: Tensor, confidence: Tensor) -> Merged:
+    """What every mode shows of a scene that no other reaches.
+
+    Args:
+        source: Position of the scene among all scenes.
+        classes: Of shape (H, W), in uint8; 255 where it has no data.
+        confidence: Probability of that class, of shape (H, W); 0 where it has no data.
+    """
+    covered = classes != NODATA
+    return Merged(
+        classes,
+        confidence,
+        torch.where(covered, source, -1).to(torch.int32),
+        count=covered.to(torch.int32),
+        agreement=covered.float(),
+    )
+
+
 def _choose(
     contributions: Iterable[Contribution],
     score: Callable[[Contribution, Tensor], Tensor],
@@ -143,7 +161,8 @@ class _Tally:
         for i, part in enumerate(contributions):
             if i == 0:
                 self.votes = torch.zeros_like(part.probabilities, dtype=torch.int16)
-            said = part.probabilities.argmax(dim=0)[None]
+            # On the CPU several times faster than argmax.
+            said = part.probabilities.max(dim=0).indices[None]
             votes = (part.weight > 0).to(torch.int16)[None]
             self.votes.scatter_add_(0, said, votes)
             yield part

@@ -1,114 +1,31 @@
 """Several maps onto one grid: probabilities are blended, classes never averaged."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.features import geometry_mask
 from rasterio.windows import Window
 from rtree.index import Index
-from scipy.ndimage import distance_transform_edt
 from shapely import MultiPolygon, Polygon, box
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from eoseg_datasets.classes import NODATA
 from eoseg_datasets.grid import Grid
-from eoseg_datasets.handles import handle
-from eoseg_datasets.warp import aligned_window
 
-from .modes import Contribution, Merged, Mode, blend
+from .area import inside
+from .fading import Fading
+from .map_source import MapSource, probabilities, shown
+from .modes import Contribution, Merged, Mode, alone, blend
+from .resources import Budget, Resources, torch_threads
 from .target import bounds_in, ground_res
-from .warp import (
-    Footprint,
-    Positions,
-    bilinear,
-    coarser,
-    mean_footprint,
-    nearest,
-    nearest_footprint,
-    period,
-    warp,
-)
-
-#: Pixels along the longer side of the mask in which distances to the edge are measured.
-_DISTANCE_SIDE = 1024
-
-#: Scenes whose distances are kept, of up to 1 MB each.
-_KEPT = 64
-
-#: Weight at the very edge, where a scene that is alone counts in full.
-_LEAST = 1e-3
+from .threads import ahead
+from .warp import Footprint, period
 
 #: Side of a block that is not divided further, whatever it needs.
 _SMALLEST = 32
-
-
-@dataclass(frozen=True)
-class MapSource:
-    """A map of one scene, to be mosaicked."""
-
-    name: str
-    #: Probabilities, one band per class, or classes in one band.
-    path: Path
-    grid: Grid
-    num_classes: int
-    has_probabilities: bool
-    #: Value of pixels without a class; None if every pixel has one.
-    nodata: float | None = NODATA
-    #: What to multiply stored probabilities by.
-    scale: float = 1 / 254
-
-    def read(self, window: Window, step: int = 1) -> NDArray[Any]:
-        """Stored numbers, from an overview if the map has one that fits.
-
-        Args:
-            window: In pixels of an overview whose pixels are *step* pixels wide.
-            step: 1 for the map itself.
-
-        Returns:
-            Of shape (bands, H, W).
-        """
-        if step == 1:
-            return np.asarray(handle(self.path).read(window=window))
-        coarse = coarser(self.grid, step)
-        across = self.grid.width / coarse.width
-        down = self.grid.height / coarse.height
-        resampling = Resampling.average if self.has_probabilities else Resampling.mode
-        source = handle(self.path)
-        return np.asarray(
-            source.read(
-                window=Window(
-                    window.col_off * across,
-                    window.row_off * down,
-                    window.width * across,
-                    window.height * down,
-                ),
-                out_shape=(source.count, int(window.height), int(window.width)),
-                resampling=resampling,
-            )
-        )
-
-    def valid(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
-        """Where one band of stored numbers is a class or a probability."""
-        there = np.isfinite(stored)
-        if self.nodata is not None and np.isfinite(self.nodata):
-            there &= stored != self.nodata
-        if not self.has_probabilities:
-            there &= (stored >= 0) & (stored < self.num_classes)
-        return np.asarray(there)
-
-    def footprint(self, target: Grid) -> Footprint:
-        """What to read for a block of the mosaic."""
-        plan = mean_footprint if self.has_probabilities else nearest_footprint
-        return plan(self.grid, target)
 
 
 @dataclass(frozen=True)
@@ -122,7 +39,7 @@ class Block:
     confidence: NDArray[np.float32]
     #: Position of the scene with the largest share of each pixel; -1 where none.
     source: NDArray[np.int32]
-    #: Scenes that have data; 0 where none was counted.
+    #: Scenes that have data; where several reach, 0 if the mode does not count.
     count: NDArray[np.int32]
     #: Share of these whose own class is the one shown; 0 where none was counted.
     agreement: NDArray[np.float32]
@@ -156,16 +73,30 @@ class Block:
                 mine[outside] = empty[outside]
 
 
+def block_windows(target: Grid, size: int = 512) -> Iterator[Window]:
+    """Cut a mosaic into blocks, from left to right, then from top to bottom.
+
+    Args:
+        target: Grid of the mosaic.
+        size: Side of a block in pixels.
+    """
+    for row, col in product(
+        range(0, target.height, size), range(0, target.width, size)
+    ):
+        yield Window(
+            col, row, min(size, target.width - col), min(size, target.height - row)
+        )
+
+
 def mosaic_blocks(
     sources: Sequence[MapSource],
     target: Grid,
     mode: Mode = blend,
     feather: float | None = None,
     *,
+    windows: Iterable[Window] | None = None,
     area: Polygon | MultiPolygon | None = None,
-    size: int = 512,
-    memory: int = 2**29,
-    device: torch.device | str = 'cpu',
+    resources: Resources = Resources(),  # noqa: B008  # frozen
 ) -> Iterator[Block]:
     """Mosaic maps, block by block.
 
@@ -174,7 +105,7 @@ def mosaic_blocks(
     of classes alone are warped to the nearest pixel, and are sure of their class.
 
     Only scenes that touch a block are read for it, from their overviews where the target
-    is much coarser.
+    is much coarser. What a scene shows is copied where it is alone on its own grid.
 
     Args:
         sources: Maps with the same classes.
@@ -182,37 +113,50 @@ def mosaic_blocks(
         mode: What becomes of pixels that several scenes see.
         feather: Width over which a scene fades out towards its edge, in metres; by
             default that of 64 pixels of the mosaic.
+        windows: Blocks to work out; by default :func:`block_windows` of *target*.
         area: In the CRS of *target*; outside of it there is no data, and blocks outside
             of it are not computed.
-        size: Side of a block in pixels of *target*.
-        memory: Bytes that the probabilities of a block may take; one that needs more is
-            worked out in parts.
-        device: Where to compute.
+        resources: What may be taken of the machine.
 
     Yields:
-        Blocks from left to right, then from top to bottom, that together are *target*.
+        Blocks in the order of *windows*, however many are at work at a time.
     """
     if feather is None:
         feather = 64 * min(ground_res(target))
-    worker = _Worker(sources, mode, Fading(feather), memory, torch.device(device))
+    worker = _Worker(
+        sources,
+        mode,
+        Fading(feather),
+        Budget(resources.memory),
+        torch.device(resources.device),
+    )
     touching = _footprints(sources, target)
-    for row, col in product(
-        range(0, target.height, size), range(0, target.width, size)
-    ):
-        window = Window(
-            col, row, min(size, target.width - col), min(size, target.height - row)
-        )
-        block, grid = Block.empty(window), target.crop(window)
-        if area is None or area.intersects(box(*grid.bounds)):
-            worker.fill(block, grid, touching(grid), (0, 0))
-            if area is not None:
-                block.clear(_outside(area, grid))
-        yield block
+    tasks = (
+        _Task(window, grid := target.crop(window), touching(grid), area)
+        for window in (block_windows(target) if windows is None else windows)
+    )
+    if resources.workers == 1:
+        yield from map(worker.block, tasks)
+        return
+    with torch_threads() as threads:
+
+        def block(task: _Task) -> Block:
+            # Or else the threads of one block stop those of another.
+            torch.set_num_threads(max(threads // resources.workers, 1))
+            return worker.block(task)
+
+        yield from ahead(block, tasks, 2 * resources.workers, resources.workers)
 
 
-def _outside(area: Polygon | MultiPolygon, grid: Grid) -> NDArray[np.bool_]:
-    """Where the centres of pixels do not lie in an area."""
-    return np.asarray(geometry_mask([area], grid.shape, grid.transform))
+@dataclass(frozen=True)
+class _Task:
+    """A block to fill."""
+
+    window: Window
+    grid: Grid
+    #: Positions of the scenes that may touch it.
+    hits: Sequence[int]
+    area: Polygon | MultiPolygon | None
 
 
 def _footprints(
@@ -232,13 +176,22 @@ def _footprints(
 
 @dataclass(frozen=True)
 class _Worker:
-    """Fills blocks."""
+    """Fills blocks, in any number of threads."""
 
     sources: Sequence[MapSource]
     mode: Mode
-    fading: 'Fading'
-    memory: int
+    fading: Fading
+    budget: Budget
     device: torch.device
+
+    def block(self, task: _Task) -> Block:
+        """Work out a block."""
+        block = Block.empty(task.window)
+        if task.area is None or task.area.intersects(box(*task.grid.bounds)):
+            self.fill(block, task.grid, task.hits, (0, 0))
+            if task.area is not None:
+                block.clear(~inside(task.area, task.grid))
+        return block
 
     def fill(
         self, block: Block, grid: Grid, hits: Sequence[int], at: tuple[int, int]
@@ -250,12 +203,14 @@ class _Worker:
         }
         if not found:
             return
-        if self._needs(found, grid) > self.memory and max(grid.shape) > _SMALLEST:
+        needs = self._needs(found, grid)
+        if needs > self.budget.total and max(grid.shape) > _SMALLEST:
             for window in _quarters(grid):
                 corner = at[0] + int(window.row_off), at[1] + int(window.col_off)
                 self.fill(block, grid.crop(window), list(found), corner)
             return
-        merged = self.mode(self._contributions(found, grid))
+        with self.budget.take(needs):
+            merged = self._merged(found, grid)
         height, width = grid.shape
         place = slice(at[0], at[0] + height), slice(at[1], at[1] + width)
         block.paste(merged, place)
@@ -266,17 +221,20 @@ class _Worker:
         largest = max(footprint.pixels for footprint in found.values())
         return bands * (9 * largest + 8 * grid.height * grid.width)
 
+    def _merged(self, found: dict[int, Footprint], grid: Grid) -> Merged:
+        if len(found) > 1:
+            return self.mode(self._contributions(found, grid))
+        [(i, footprint)] = found.items()
+        return alone(i, *shown(self.sources[i], footprint, grid, self.device))
+
     def _contributions(
         self, found: dict[int, Footprint], grid: Grid
     ) -> Iterator[Contribution]:
         for i, footprint in found.items():
             source = self.sources[i]
-            probabilities, there = _probabilities(source, footprint, grid, self.device)
-            weight = there.float()
-            # Where a scene is alone, it counts in full.
-            if len(found) > 1:
-                weight *= self.fading(source, footprint.centres, self.device)
-            yield Contribution(i, probabilities, weight)
+            values, there = probabilities(source, footprint, grid, self.device)
+            edge = self.fading(source, footprint.centres, self.device)
+            yield Contribution(i, values, there * edge * source.priority)
 
 
 def _quarters(grid: Grid) -> Iterator[Window]:
@@ -286,104 +244,3 @@ def _quarters(grid: Grid) -> Iterator[Window]:
     )
     for (top, bottom), (left, right) in product(rows, cols):
         yield Window(left, top, right - left, bottom - top)
-
-
-def _probabilities(
-    source: MapSource, footprint: Footprint, grid: Grid, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Class probabilities of a scene on a block, and where it has any."""
-    if not source.has_probabilities:
-        return _votes(source, footprint, device)
-    if (window := aligned_window(source.grid, grid)) is not None:
-        return _copied(source, window, device)
-    stored = source.read(footprint.window, footprint.step)
-    there = source.valid(stored[0])
-    valid = None if there.all() else torch.from_numpy(there).to(device)
-    values = torch.from_numpy(stored).to(device).float()
-    total, weight = warp(values, valid, footprint)
-    # Half the weight: a pixel counts as valid if most of what it is made of is.
-    return total * (source.scale / weight.clamp(min=1e-6)), weight >= 0.5
-
-
-def _votes(
-    source: MapSource, footprint: Footprint, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    stored = source.read(footprint.window, footprint.step)[0]
-    labels = np.where(source.valid(stored), stored, NODATA).astype(np.uint8)
-    shown = nearest(torch.from_numpy(labels).to(device), NODATA, footprint.positions)
-    there = shown != NODATA
-    votes = one_hot(torch.where(there, shown, 0).long(), source.num_classes)
-    return votes.permute(2, 0, 1).float(), there
-
-
-def _copied(
-    source: MapSource, window: Window, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """What a map has in a window that may reach beyond it."""
-    rows = _overlap(window.row_off, source.grid.height, window.height)
-    cols = _overlap(window.col_off, source.grid.width, window.width)
-    height, width = rows[0].stop - rows[0].start, cols[0].stop - cols[0].start
-    stored = source.read(Window(cols[0].start, rows[0].start, width, height))
-    shape = int(window.height), int(window.width)
-    values = torch.zeros((len(stored), *shape), device=device)
-    there = torch.zeros(shape, dtype=torch.bool, device=device)
-    values[:, rows[1], cols[1]] = torch.from_numpy(stored).to(device).float()
-    there[rows[1], cols[1]] = torch.from_numpy(source.valid(stored[0])).to(device)
-    return values * source.scale, there
-
-
-def _overlap(offset: float, source: int, target: float) -> tuple[slice, slice]:
-    """Where two lines of pixels meet, in each of them."""
-    first, last = max(int(offset), 0), min(int(offset) + int(target), source)
-    last = max(first, last)
-    return slice(first, last), slice(first - int(offset), last - int(offset))
-
-
-class Fading:
-    """Weight of a scene, which falls off towards the edge of its valid data.
-
-    Nodata inside the scene (a lake masked out) is an edge too.
-    """
-
-    def __init__(self, width: float) -> None:
-        """Initialize a new Fading instance.
-
-        Args:
-            width: Metres over which a scene fades out.
-        """
-        self.width = width
-        # Neighbouring blocks ask for the same scenes.
-        self._kept = lru_cache(_KEPT)(self._measure)
-
-    def __call__(
-        self, source: MapSource, centres: Positions, device: torch.device
-    ) -> Tensor:
-        """Weight on a block, of shape (H, W), above 0 also at the edge.
-
-        Args:
-            source: The scene.
-            centres: Where the pixels of the block lie in it.
-            device: Where to compute.
-        """
-        share = self._kept(source)
-        height, width = share.shape
-        scale = width / source.grid.width, height / source.grid.height
-        at = centres.moved(scale, (0, 0))
-        window = at.window((height, width))
-        at = at.moved((1, 1), (-window.col_off, -window.row_off))
-        part = share[window.toslices()].to(device).float()[None] / 255
-        return bilinear(part, at, 'border')[0].clamp(min=_LEAST)
-
-    def _measure(self, source: MapSource) -> Tensor:
-        """Distance to the edge on a coarse grid, in 255ths of the width."""
-        step = -(-max(source.grid.shape) // _DISTANCE_SIDE)
-        coarse = coarser(source.grid, step)
-        stored = handle(source.path).read(
-            1, out_shape=coarse.shape, resampling=Resampling.nearest
-        )
-        across, down = ground_res(coarse)
-        # A frame of nodata: the border of the raster is an edge.
-        inside = np.pad(source.valid(stored), 1)
-        distance = distance_transform_edt(inside, sampling=(down, across))[1:-1, 1:-1]
-        share = np.rint(255 * np.minimum(distance / self.width, 1))
-        return torch.from_numpy(share.astype(np.uint8))

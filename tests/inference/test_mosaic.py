@@ -1,6 +1,5 @@
 """Maps of several scenes meet on one grid without a seam."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,22 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from earth import (
+    EAST,
+    UTM32,
+    UTM33,
+    WEST,
+    assemble,
+    certain,
+    plane,
+    positions,
+    probabilities,
+    share_of_one,
+    two_zones,
+    wide,
+    within,
+    write,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -18,8 +33,8 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 from shapely import Point, box
 
-from eoseg.inference.modes import MODES, Contribution, Mode, blend, with_agreement
-from eoseg.inference.mosaic import Block, MapSource, mosaic_blocks
+from eoseg.inference.map_source import MapSource
+from eoseg.inference.modes import MODES, Contribution, blend, with_agreement
 from eoseg.inference.target import (
     all_bounds,
     bounds_in,
@@ -31,93 +46,10 @@ from eoseg.inference.warp import mean_footprint, warp
 from eoseg_datasets.grid import Grid
 from eoseg_datasets.scene import grid_of
 
-UTM32, UTM33 = CRS.from_epsg(32632), CRS.from_epsg(32633)
-#: At 12 degrees east, where the two zones meet.
-WEST = Grid(UTM32, Affine(10, 0, 718_003, 0, -10, 5_322_007), 90, 80)
-EAST = Grid(UTM33, Affine(10, 0, 271_101, 0, -10, 5_322_409), 90, 80)
 #: A Lambert projection that no authority has a number for.
 CUSTOM = CRS.from_proj4(
     '+proj=lcc +lat_0=47 +lon_0=14 +lat_1=46 +lat_2=49 +datum=WGS84'
 )
-
-Field = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
-
-
-def plane(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smooth in the ground, from 0 to 1 over the two scenes."""
-    return np.asarray(0.5 + 0.4 * np.sin((lon - 12) * 400) * np.cos((lat - 48) * 500))
-
-
-def wide(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smooth on the whole Earth, at the antimeridian and the poles too."""
-    x, y = np.deg2rad(lon), np.deg2rad(lat)
-    return np.asarray(0.5 + 0.4 * np.cos(y) * np.sin(x * 5) * np.cos(y * 3))
-
-
-def positions(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    cols, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
-    x, y = grid.transform @ (cols, rows)
-    lon, lat = Transformer.from_crs(grid.crs, 4326, always_xy=True).transform(x, y)
-    return lon, lat
-
-
-def write(
-    path: Path, grid: Grid, bands: NDArray[np.uint8], nodata: int = 255, **profile: Any
-) -> MapSource:
-    with rasterio.open(
-        path, 'w', driver='GTiff', dtype='uint8', nodata=nodata, count=len(bands),
-        width=grid.width, height=grid.height, crs=grid.crs, transform=grid.transform,
-        **profile,
-    ) as target:  # fmt: skip
-        target.write(bands)
-    return MapSource(
-        path.stem, path, grid, 2, has_probabilities=len(bands) == 2, nodata=nodata
-    )
-
-
-def probabilities(path: Path, grid: Grid, field: Field = plane) -> MapSource:
-    share = np.rint(254 * field(*positions(grid)))
-    return write(path, grid, np.stack([254 - share, share]).astype(np.uint8))
-
-
-def certain(path: Path, grid: Grid, label: int, sure: int = 254) -> MapSource:
-    """A map of one class everywhere."""
-    bands = np.full((2, *grid.shape), 254 - sure, np.uint8)
-    bands[label] = sure
-    return write(path, grid, bands)
-
-
-def assemble(
-    sources: list[MapSource],
-    target: Grid,
-    feather: float = 160,
-    size: int = 64,
-    mode: Mode = blend,
-    **settings: Any,
-) -> Block:
-    """The whole mosaic; *feather* is in metres."""
-    whole = Block.empty(Window(0, 0, target.width, target.height))
-    written = np.zeros(target.shape, int)
-    for block in mosaic_blocks(sources, target, mode, feather, size=size, **settings):
-        place = block.window.toslices()
-        written[place] += 1
-        for name in ('classes', 'confidence', 'source', 'count', 'agreement'):
-            getattr(whole, name)[place] = getattr(block, name)
-    assert (written == 1).all()
-    return whole
-
-
-def share_of_one(mosaic: Block) -> NDArray[np.float32]:
-    """Probability of class 1 of two."""
-    return np.where(mosaic.classes == 1, mosaic.confidence, 1 - mosaic.confidence)
-
-
-def two_zones(folder: Path, field: Field = plane) -> list[MapSource]:
-    """One field, seen by scenes in two UTM zones."""
-    return [
-        probabilities(folder / 'west.tif', WEST, field),
-        probabilities(folder / 'east.tif', EAST, field),
-    ]
 
 
 def test_one_map_on_its_own_grid_comes_back(tmp_path: Path) -> None:
@@ -206,6 +138,70 @@ def test_labels_may_have_any_nodata(tmp_path: Path) -> None:
     mosaic = assemble([source], WEST)
     expected = np.where(labels[0] == 1, 1, 255)
     np.testing.assert_array_equal(mosaic.classes, expected)
+
+
+def test_maps_of_any_nodata_go_together(tmp_path: Path) -> None:
+    """Each has its own value where nothing is: a number, NaN, or none at all."""
+    grids = [
+        replace(WEST, transform=WEST.transform @ Affine.translation(30 * i, 0))
+        for i in range(4)
+    ]
+    holes = [(255, np.uint8), (0, np.uint8), (np.nan, np.float32), (None, np.uint8)]
+    sources = []
+    for i, (grid, (nodata, dtype)) in enumerate(zip(grids, holes, strict=True)):
+        share = plane(*positions(grid))
+        stored = np.stack([1 - share, share])
+        if dtype == np.uint8:
+            stored = np.rint(200 * stored) + 1  # 0 is another's nodata
+        if nodata is not None:
+            stored[:, :40] = nodata
+        scale = 1.0 if dtype == np.float32 else 1 / 202
+        path = tmp_path / f'{i}.tif'
+        with rasterio.open(
+            path, 'w', driver='GTiff', dtype=dtype, nodata=nodata, count=2, width=90,
+            height=80, crs=grid.crs, transform=grid.transform,
+        ) as target:  # fmt: skip
+            target.write(stored.astype(dtype))
+        sources.append(MapSource(path.stem, path, grid, 2, True, nodata, scale))
+    for crs in (UTM32, UTM33):
+        target = target_grid(grids, crs)
+        mosaic = assemble(sources, target)
+        covered = mosaic.source >= 0
+        assert set(np.unique(mosaic.source)) == {-1, 0, 1, 2, 3}
+        # The upper half is that of the last alone.
+        assert covered.sum() == pytest.approx(180 * 40 + 90 * 40, rel=0.02)
+        error = np.abs(share_of_one(mosaic) - plane(*positions(target)))[covered]
+        assert error.max() < 0.02
+
+
+def test_a_time_series_that_overlaps_in_part_is_one_map(tmp_path: Path) -> None:
+    """Dates on grids that are off by some metres, none of which covers the whole."""
+    rng = np.random.default_rng(3)
+    grids = [
+        Grid(
+            UTM32,
+            WEST.transform @ Affine.translation(*rng.uniform(-25, 25, 2)),
+            *rng.integers(50, 90, 2),
+        )
+        for _ in range(6)
+    ]
+    sources = [
+        probabilities(tmp_path / f'{i}.tif', grid) for i, grid in enumerate(grids)
+    ]
+    target = target_grid(grids)
+    mosaic = assemble(sources, target, mode=with_agreement(blend))
+    there = np.stack([within(target, grid.bounds) for grid in grids])
+    count = there.sum(axis=0)
+    # Of a pixel at a corner less than half is made of the scene.
+    assert (mosaic.count != count).sum() <= 6
+    assert set(np.unique(count)) == set(range(7))
+    covered = mosaic.count > 0
+    error = np.abs(share_of_one(mosaic) - plane(*positions(target)))[covered]
+    assert error.max() < 0.01
+    assert (mosaic.agreement[covered] == 1).mean() > 0.98
+    fresh = assemble(sources, target, mode=MODES['last'])
+    last = np.where(there, np.arange(6)[:, None, None], -1).max(axis=0)
+    assert (fresh.source != last).sum() <= 6
 
 
 def test_the_nearer_to_its_edge_a_scene_is_the_less_it_counts(tmp_path: Path) -> None:
@@ -618,6 +614,14 @@ def test_a_fine_scene_and_a_coarse_one_go_together(tmp_path: Path) -> None:
     mosaic = assemble(sources, target, feather=5)
     assert (mosaic.source >= 0).all()
     assert {0, 1} == set(np.unique(mosaic.source))
+    left, bottom, right, top = fine.bounds
+    inside = within(target, (left + 6, bottom + 6, right - 6, top - 6))
+    outside = ~within(target, (left - 1, bottom - 1, right + 1, top + 1))
+    share = share_of_one(mosaic)
+    np.testing.assert_allclose(share[outside], 0.9, atol=0.003)
+    # Far from the edges of both they count the same.
+    expected = (plane(*positions(target)) + 0.9) / 2
+    np.testing.assert_allclose(share[inside], expected[inside], atol=0.01)
     small = target_grid([fine, coarse], res=30)
     assert small.res == (30, 30)
     assert (assemble(sources, small, feather=60).source >= 0).sum() in range(1599, 1682)
@@ -676,7 +680,7 @@ def test_a_crs_that_is_not_on_earth_is_refused() -> None:
     assert target_grid([grid]).shape == (10, 10)
 
 
-def test_an_area_is_a_extentof_the_target(tmp_path: Path) -> None:
+def test_an_area_bounds_what_the_mosaic_shows(tmp_path: Path) -> None:
     source = probabilities(tmp_path / 'a.tif', WEST)
     left, bottom, right, top = WEST.bounds
     area = box(left + 100, bottom + 100, right - 100, top - 100)
