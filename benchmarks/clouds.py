@@ -1,312 +1,277 @@
 """What a teacher adds on few labels: clouds in Landsat 8 images, scenes kept apart.
 
-    python -m benchmarks.clouds DATA --weights DIR --unlabelled FOLDER …
+    python -m benchmarks.clouds DATA --weights DIR
 
 DATA has images/*.png and masks/*.png (0 clear, 1 cloud) of one size; what precedes the
 first underscore of a name is the scene. DIR has tf_efficientnet_lite0.safetensors and
-vit_small_patch14_dinov2.safetensors. The first three bands of each image of a FOLDER are
-red, green and blue; the centre of it is shown to the teacher.
+vit_small_patch14_dinov2.safetensors.
 
-The student is the small KTDA network on EfficientNet-Lite0. The arms are
+The scenes are divided into three folds. Each is tested once, by students that were
+trained on the other two. A student is the small KTDA network on EfficientNet-Lite0,
+trained in one of these arms
 
-* ``labels``: it is trained on labels alone
-* ``transfer``: it learns the maps of the teacher too; from random weights before it sees
-  a label, on all training images and those of FOLDER, else beside the labels
-* ``modulation``: labels alone, with blocks of feature modulation
+* ``labels``: on labels alone
+* ``transfer``: on the maps of the teacher too, those of images whose labels are withheld
+  among them
+* ``modulation``: on labels alone, with blocks of feature modulation of the kind
+  ``pooled`` (``vit``, ``window`` and ``mlp`` are other kinds of them)
 * ``both``
+* ``unet``: on labels alone, and the student is a U-Net on the same backbone
 
-each from ImageNet weights (``pretrained``) or from random ones (``scratch``), and for
-some numbers of labelled images. Scores come from one confusion matrix over the images of
-all test scenes. They are the mean and the standard deviation over the seeds, which draw
-the initial weights, the patches and which of the images are labelled.
+from weights of ImageNet (``pretrained``) or from random ones (``scratch``, and
+``scratch-long`` with twice the steps), and with some number of labelled images. Every arm
+has the same steps; with random weights the first of them learn from the teacher alone.
+
+A line of the CSV is what one student made of one image; runs that the file has are not
+made again. The table has one confusion matrix of all images per seed, and of the scores
+their mean and standard deviation over the seeds, which draw the initial weights, the
+patches and which of the images are labelled. Another table has the images that most of
+what is wrong is in.
 """
 
 import argparse
-import csv
 import statistics
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import rasterio
 import torch
-from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning
-from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor
 
-from eoseg.losses import DistillationLoss, DistillationTerms, masked_cross_entropy
-from eoseg.metrics import confusion_matrix, scores
-from eoseg.models import KTDA, CachedTeacher, Teacher
+from eoseg.metrics import scores
+from eoseg.models import KTDA, UNet
 
-CLASSES = ('clear', 'cloud')
-BACKBONE = 'tf_efficientnet_lite0'
-TEACHER = 'vit_small_patch14_dinov2'
+from .lessons import (
+    TEACHER,
+    Lesson,
+    Pair,
+    maps_of,
+    read_pairs,
+    taught,
+)
+from .students import (
+    BACKBONE,
+    CLASSES,
+    Schedule,
+    evaluate,
+    learn_from_both,
+    learn_from_labels,
+    learn_from_teacher,
+    student,
+    unet,
+)
+from .tables import markdown, read_rows, spread, write_rows
 
-#: Half the patches of DINOv2, whose weights are resampled: clouds are small in Landsat,
-#: and a linear classifier on scenes it has not seen likes these maps better.
-CELL = 7
+FOLDS = 3
 
-#: Blocks of the teacher, chosen by that classifier: the last ones know least of clouds.
-BLOCKS = (3, 5, 7, 8)
+#: Kind of feature modulation of each arm of the KTDA network.
+MODULATION = {
+    'labels': None,
+    'transfer': None,
+    'modulation': 'pooled',
+    'both': 'pooled',
+    'vit': 'vit',
+    'window': 'window',
+    'mlp': 'mlp',
+}
 
-#: Mean and standard deviation of ImageNet, which both networks were made for.
-MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+#: Arms that the teacher has a part in.
+TRANSFER = ('transfer', 'both')
 
-#: Side of a training patch, in cells of the teacher.
-SIDE = 20
+ARMS = (*MODULATION, 'unet')
+INITS = ('pretrained', 'scratch', 'scratch-long')
 
-BATCH_SIZE = 8
-WEIGHT_DECAY = 0.01
-WARMUP = 0.05
+#: By initial weights, and whether there is a teacher. Chosen on parts of the training
+#: scenes that were not trained on, by a few trials each.
+SCHEDULES = {
+    ('pretrained', False): Schedule(lr=1e-3, steps=75, backbone=0.3),
+    ('pretrained', True): Schedule(lr=1e-3, steps=75, weight=1.0, backbone=0.3),
+    ('scratch', False): Schedule(lr=2e-3, steps=150),
+    ('scratch', True): Schedule(lr=2e-3, steps=75, lessons=75),
+    ('scratch-long', False): Schedule(lr=2e-3, steps=300),
+    ('scratch-long', True): Schedule(lr=2e-3, steps=75, lessons=225),
+}
 
-#: Largest norm of a gradient.
-CLIP = 5.0
-
-#: Value of masks where there is no label.
-IGNORED = 255
-
-#: Side of what is taken of an image without labels.
-LARGEST = 378
-
-#: Percentiles that become black and white in images without labels.
-STRETCH = (1, 99.5)
-
-#: Strength of random changes of brightness: the images were stretched one by one.
-JITTER = 0.15
-
-#: Cheap enough for a CPU.
-MODULATION = {'kind': 'pooled', 'depth': 1, 'heads': 4, 'side': 12}
-
-
-class Pair(NamedTuple):
-    """An image and its mask."""
-
-    scene: str
-    #: Values from 0 to 1, of shape (3, H, W).
-    image: Tensor
-    #: Classes, of shape (H, W).
-    mask: Tensor
-
-
-class Lesson(NamedTuple):
-    """A training image and what the teacher says of it."""
-
-    scene: str
-    image: Tensor
-    mask: Tensor
-    #: Maps of shape (dim, H / CELL, W / CELL), one per block.
-    maps: list[Tensor]
-
-
-class Batch(NamedTuple):
-    """Patches of training images, standardized."""
-
-    #: Of shape (B, 3, h, w).
-    image: Tensor
-    #: Of shape (B, h, w).
-    mask: Tensor
-    #: Of shape (B, dim, SIDE, SIDE), one per block.
-    maps: list[Tensor]
+COLUMNS = (
+    'init',
+    'labelled images',
+    'arm',
+    'mIoU',
+    'gain',
+    'IoU of cloud',
+    'F1',
+    'seeds',
+    'ms per step',
+    'ms per map',
+)
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to learn."""
-
-    lr: float
-    #: Steps of learning from labels.
-    steps: int
-    #: Steps of learning from the teacher, before.
-    lessons: int = 0
-    #: Weight of the teacher beside the labels; it falls to 0 in a straight line.
-    weight: float = 0.0
-    #: Learning rate of the backbone relative to the rest.
-    backbone: float = 1.0
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to train."""
+class Run:
+    """One student."""
 
     init: str
     arm: str
     #: Labelled images; 0 for all.
-    chips: int
+    labelled: int
+    seed: int
+    #: Which of the folds it is tested on.
+    fold: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of one run, from 0 to 1."""
+    """What a student made of an image."""
 
     init: str
     arm: str
-    chips: int
+    labelled: int
     seed: int
-    miou: float
-    iou_cloud: float
-    f1: float
-    seconds: float
-    confusion: str
+    fold: int
+    image: str
+    #: Pixels, true class first.
+    clear_clear: int
+    clear_cloud: int
+    cloud_clear: int
+    cloud_cloud: int
+    #: Processor time of a training step, and of the map of an image.
+    ms_step: float
+    ms_map: float
+
+    @property
+    def run(self) -> Run:
+        """The student."""
+        return Run(self.init, self.arm, self.labelled, self.seed, self.fold)
+
+    @property
+    def wrong(self) -> int:
+        """Pixels of the other class."""
+        return self.clear_cloud + self.cloud_clear
 
 
-#: Chosen on parts of the training scenes that were not trained on, by a few trials each.
-SCHEDULES = {
-    ('pretrained', False): Schedule(lr=1e-3, steps=80, backbone=0.3),
-    ('pretrained', True): Schedule(lr=1e-3, steps=80, weight=0.2, backbone=0.3),
-    ('scratch', False): Schedule(lr=2e-3, steps=160),
-    ('scratch', True): Schedule(lr=2e-3, steps=160, lessons=500),
-}
-ARMS = ('labels', 'transfer', 'modulation', 'both')
-INITS = ('pretrained', 'scratch')
+class Course(NamedTuple):
+    """All images."""
+
+    pairs: list[Pair]
+    #: What the teacher says of each.
+    maps: list[list[Tensor]]
+
+    def divided(self, fold: int) -> tuple[list[Lesson], list[Pair]]:
+        """Divide by scene.
+
+        Args:
+            fold: Which part to test on.
+
+        Returns:
+            What is learned from, and what is tested on.
+        """
+        parts = fold_of(self.pairs)
+        train = [i for i, part in enumerate(parts) if part != fold]
+        test = [i for i, part in enumerate(parts) if part == fold]
+        lessons = taught([self.pairs[i] for i in train], [self.maps[i] for i in train])
+        return lessons, [self.pairs[i] for i in test]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train every arm, print a table and write the results of all runs.
+    """Train all students, write what they made of each image and print the tables.
 
     Args:
         arguments: Words of the command line.
     """
     options = _options(arguments)
-    torch.set_num_threads(options.threads)
-    pairs = read_pairs(options.data)
-    train, test = divide(pairs)
-    others = read_unlabelled(options.unlabelled)
-    print(
-        f'{len(train)} images to learn from, {len(others)} without labels, '
-        f'{len(test)} of other scenes to test on'
-    )
+    results = read_rows(options.out, Result)
+    if options.table:
+        wanted = [result.run for result in results]
+    else:
+        wanted = _wanted(options)
+    done = {result.run for result in results}
     with tempfile.TemporaryDirectory() as folder:
-        cache = options.cache or Path(folder)
-        lessons = prepare(
-            train + others, options.weights / f'{TEACHER}.safetensors', cache
-        )
-    arms = [
-        Arm(init, arm, 0 if chips == 'all' else int(chips))
-        for init, arm, chips in product(options.init, options.arms, options.chips)
-    ]
-    weights = options.weights / f'{BACKBONE}.safetensors'
-    results = []
-    for seed, arm in product(options.seeds, arms):
-        results.append(measure(arm, seed, lessons, test, weights))
-        write_csv(options.out, results)
-        print(results[-1], flush=True)
-    print(markdown(results))
+        options.cache = options.cache or Path(folder)
+        for new in _measured([run for run in wanted if run not in done], options):
+            results += new
+            write_rows(options.out, results)
+            print(f'{new[0].run}: mIoU {100 * total(new)["miou"]:.1f}', flush=True)
+    asked = {*wanted}
+    told = [result for result in results if result.run in asked]
+    print(f'{table(told)}\n\n{hardest(told)}')
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('data', type=Path)
-    parser.add_argument('--weights', type=Path, required=True)
-    parser.add_argument('--unlabelled', nargs='+', type=Path, default=[])
-    parser.add_argument('--arms', nargs='+', choices=ARMS, default=ARMS)
-    parser.add_argument('--init', nargs='+', choices=INITS, default=INITS)
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument(
-        '--chips', nargs='+', default=['all'], help='labelled images, or all'
+    add = parser.add_argument
+    add('data', type=Path)
+    add('--weights', type=Path, required=True)
+    add('--arms', nargs='+', choices=ARMS, default=ARMS[:4])
+    add('--init', nargs='+', choices=INITS, default=INITS[:2])
+    add('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    add('--labelled', nargs='+', default=['all'], help='labelled images, or all')
+    add('--out', type=Path, default=Path('clouds.csv'))
+    add('--cache', type=Path, help='folder that keeps the maps of the teacher')
+    add('--jobs', type=int, default=1, help='students at a time')
+    add(
+        '--table', action='store_true', help='print all that the CSV has, train nothing'
     )
-    parser.add_argument('--out', type=Path, default=Path('clouds.csv'))
-    parser.add_argument(
-        '--cache', type=Path, help='folder that keeps the maps of the teacher'
-    )
-    parser.add_argument('--threads', type=int, default=1)
     return parser.parse_args(arguments)
 
 
-def read_pairs(root: Path) -> list[Pair]:
-    """Read all images and their masks.
-
-    Args:
-        root: Folder with ``images`` and ``masks``.
-
-    Raises:
-        FileNotFoundError: If there is no image.
-    """
-    paths = sorted((root / 'images').glob('*.png'))
-    if not paths:
-        raise FileNotFoundError(
-            f'No images/*.png in {root}. Give the folder with images and masks.'
-        )
+def _wanted(options: argparse.Namespace) -> list[Run]:
+    labelled = [0 if count == 'all' else int(count) for count in options.labelled]
     return [
-        Pair(
-            path.name.split('_')[0],
-            torch.from_numpy(_read(path)[:3] / np.float32(255)),
-            torch.from_numpy(_read(root / 'masks' / path.name)[0].astype(np.int64)),
+        Run(init, arm, count, seed, fold)
+        for seed, count, init, arm, fold in product(
+            options.seeds, labelled, options.init, options.arms, range(FOLDS)
         )
-        for path in paths
     ]
 
 
-def _read(path: Path) -> NDArray[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', NotGeoreferencedWarning)
-        file = rasterio.open(path)
-    with file:
-        values: NDArray[Any] = file.read()
-    return values
+def _measured(
+    runs: Sequence[Run], options: argparse.Namespace
+) -> Iterator[list[Result]]:
+    if not runs:
+        return
+    # The first process asks the teacher, the others find its maps in the cache.
+    _course(options.data, options.weights, options.cache)
+    with ProcessPoolExecutor(options.jobs, get_context('spawn')) as pool:
+        yield from pool.map(_measure, runs, [options] * len(runs))
 
 
-def read_unlabelled(folders: Iterable[Path]) -> list[Pair]:
-    """Read images to show to the teacher.
-
-    Args:
-        folders: Folders of images. Those of fewer than three bands, those smaller than a
-            training patch and masks are left out.
-
-    Returns:
-        The centres of the images, brought to values from 0 to 1, with empty masks.
-    """
-    paths = [
-        path
-        for folder in folders
-        for path in sorted(folder.rglob('*'))
-        if path.suffix in ('.png', '.tif') and 'masks' not in path.parts
-    ]
-    images = [_centre(image) for path in paths if len(image := _read(path)) >= 3]
-    return [
-        Pair('', _stretched(image), torch.full(image.shape[1:], IGNORED))
-        for image in images
-        if min(image.shape[1:]) >= SIDE * CELL
-    ]
+def _measure(run: Run, options: argparse.Namespace) -> list[Result]:
+    torch.set_num_threads(1)
+    course = _course(options.data, options.weights, options.cache)
+    weights = options.weights / f'{BACKBONE}.safetensors'
+    return measure(run, *course.divided(run.fold), weights)
 
 
-def _centre(image: NDArray[Any]) -> NDArray[Any]:
-    _, height, width = image.shape
-    top, left = max(height - LARGEST, 0) // 2, max(width - LARGEST, 0) // 2
-    return image[:3, top : top + LARGEST, left : left + LARGEST]
+@cache
+def _course(data: Path, weights: Path, folder: Path) -> Course:
+    pairs = read_pairs(data)
+    return Course(pairs, maps_of(pairs, weights / f'{TEACHER}.safetensors', folder))
 
 
-def _stretched(image: NDArray[Any]) -> Tensor:
-    low, high = np.percentile(image[image > 0], STRETCH)
-    return torch.from_numpy(((image - low) / (high - low)).clip(0, 1)).float()
-
-
-def divide(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """Divide by scene: of every eight, ordered by their share of cloud, three test.
+def fold_of(pairs: Sequence[Pair]) -> list[int]:
+    """Divide by scene, so that every fold has scenes of little and of much cloud.
 
     Args:
         pairs: All of them.
 
     Returns:
-        Those to learn from and those to test on.
+        The fold of each pair.
     """
     cloudy: dict[str, list[float]] = {}
     for pair in pairs:
         cloudy.setdefault(pair.scene, []).append(pair.mask.float().mean().item())
     order = sorted(cloudy, key=lambda scene: (statistics.mean(cloudy[scene]), scene))
-    tested = {scene for i, scene in enumerate(order) if i % 8 in (1, 4, 6)}
-    train = [pair for pair in pairs if pair.scene not in tested]
-    return train, [pair for pair in pairs if pair.scene in tested]
+    return [order.index(pair.scene) % FOLDS for pair in pairs]
 
 
 def few(scenes: Sequence[str], count: int, seed: int) -> list[int]:
@@ -325,320 +290,157 @@ def few(scenes: Sequence[str], count: int, seed: int) -> list[int]:
     return sorted(order, key=lambda i: nth[i])[: count or None]
 
 
-def prepare(pairs: Iterable[Pair], weights: Path, cache: Path) -> list[Lesson]:
-    """Ask the teacher about every image.
-
-    The maps of each channel are brought to mean 0 and standard deviation 1: a few
-    channels of DINOv2 are many times as large as the others, and blocks differ.
-
-    Args:
-        pairs: Training images.
-        weights: Weights of the teacher.
-        cache: Folder that keeps its maps.
-    """
-    teacher = CachedTeacher(Teacher(TEACHER, weights, BLOCKS, patch_size=CELL), cache)
-    cut = [_whole_cells(pair) for pair in pairs]
-    maps = [teacher(_normal(pair.image)[None]) for pair in cut]
-    levels = [_standard(level) for level in zip(*maps, strict=True)]
-    return [
-        Lesson(*pair, list(level))
-        for pair, level in zip(cut, zip(*levels, strict=True), strict=True)
-    ]
-
-
-def _whole_cells(pair: Pair) -> Pair:
-    # Turned and flipped, an image of whole cells has cells at the same places.
-    height, width = (side // CELL * CELL for side in pair.mask.shape)
-    return Pair(pair.scene, pair.image[:, :height, :width], pair.mask[:height, :width])
-
-
-def _standard(maps: Sequence[Tensor]) -> list[Tensor]:
-    cells = torch.cat([one[0].flatten(1) for one in maps], dim=1)
-    mean, std = (value[:, None, None] for value in (cells.mean(1), cells.std(1)))
-    return [((one[0] - mean) / std).half() for one in maps]
-
-
-def _normal(image: Tensor) -> Tensor:
-    return (image - MEAN) / STD
-
-
 def measure(
-    arm: Arm, seed: int, lessons: Sequence[Lesson], test: Sequence[Pair], weights: Path
-) -> Result:
+    run: Run, lessons: Sequence[Lesson], test: Sequence[Pair], weights: Path
+) -> list[Result]:
     """Train a student and test it.
 
     Args:
-        arm: How.
-        seed: Of weights, patches and labelled images.
+        run: How.
         lessons: Training images.
         test: Test images.
         weights: Weights of the backbone.
     """
+    torch.manual_seed(run.seed)
+    model = _network(run, weights)
+    schedule = SCHEDULES[run.init, run.arm in TRANSFER]
     start = time.process_time()
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
-    transfer = arm.arm in ('transfer', 'both')
-    schedule = SCHEDULES[arm.init, transfer]
-    model = student(
-        weights if arm.init == 'pretrained' else None,
-        modulation=arm.arm in ('modulation', 'both'),
-    )
-    labelled = [x for x in lessons if (x.mask != IGNORED).any()]
-    chosen = few([x.scene for x in labelled], arm.chips, seed)
-    if schedule.lessons:
-        learn_from_teacher(model, lessons, schedule, random)
-    learn_from_labels(model, [labelled[i] for i in chosen], schedule, random)
-    confusion = evaluate(model, test)
-    seconds = time.process_time() - start
-    table = scores(confusion, CLASSES)
-    return Result(
-        **asdict(arm),
-        seed=seed,
-        miou=table['miou'],
-        iou_cloud=table['iou_cloud'],
-        f1=table['f1'],
-        seconds=seconds,
-        confusion=' '.join(map(str, confusion.ravel())),
-    )
-
-
-def student(weights: Path | None, modulation: bool) -> KTDA:
-    """Build the network.
-
-    Args:
-        weights: Weights of the backbone; None for random ones.
-        modulation: Whether it has blocks of feature modulation.
-    """
-    model = KTDA(
-        3,
-        len(CLASSES),
-        backbone=BACKBONE,
-        backbone_weights=None if weights is None else str(weights),
-        dim=384,
-        patch_size=CELL,
-        align='student',
-        decoder_channels=32,
-        modulation=MODULATION if modulation else 'none',
-        head_channels=32,
-        auxiliary=False,
-    )
-    # Convolutions on a CPU like it.
-    return model.to(memory_format=torch.channels_last)
-
-
-def learn_from_teacher(
-    model: KTDA,
-    lessons: Sequence[Lesson],
-    schedule: Schedule,
-    random: np.random.Generator,
-) -> None:
-    """Bring the aligned maps of the student near those of the teacher.
-
-    Args:
-        model: Student, changed in place.
-        lessons: All training images, whose masks are not looked at.
-        schedule: How long and how fast.
-        random: Draws the patches.
-    """
-
-    def loss(done: float) -> Tensor:
-        batch = draw(lessons, random)
-        return distance(model.aligned(batch.image), batch.maps)
-
-    minimize(loss, model, schedule, schedule.lessons)
-
-
-def learn_from_labels(
-    model: KTDA,
-    lessons: Sequence[Lesson],
-    schedule: Schedule,
-    random: np.random.Generator,
-) -> None:
-    """Train on masks, and on the maps of the teacher if they have a weight.
-
-    Args:
-        model: Student, changed in place.
-        lessons: The labelled training images.
-        schedule: How long and how fast.
-        random: Draws the patches.
-    """
-
-    def loss(done: float) -> Tensor:
-        batch = draw(lessons, random)
-        output = model.forward_train(batch.image)
-        labels = masked_cross_entropy(output.logits, batch.mask)
-        if not schedule.weight:
-            return labels
-        weight = schedule.weight * (1 - done)
-        return labels + weight * distance(output.aligned, batch.maps)
-
-    minimize(loss, model, schedule, schedule.steps)
-
-
-def distance(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference of maps.
-
-    Args:
-        students: Maps of the student, each of shape (B, C, H, W).
-        teachers: As many of the teacher.
-    """
-    criterion = DistillationLoss(kl_weight=0.0, mse_weight=1.0)
-    terms: DistillationTerms = criterion(students, teachers)
-    return terms.total
-
-
-def minimize(
-    loss: Callable[[float], Tensor], model: KTDA, schedule: Schedule, steps: int
-) -> None:
-    """Train as :class:`eoseg.tasks.Distillation` does.
-
-    Args:
-        loss: Draws a batch and gives its loss, told which share of the steps is done.
-        model: Network, changed in place.
-        schedule: How fast.
-        steps: How long.
-    """
-    optimizer = AdamW([*parameter_groups(model, schedule)], weight_decay=WEIGHT_DECAY)
-    rising = max(round(WARMUP * steps), 1)
-    falling = LambdaLR(
-        optimizer, lambda step: min((step + 1) / rising, (1 - step / steps) ** 0.9)
-    )
-    model.train()
-    for step in range(steps):
-        optimizer.zero_grad()
-        loss(step / steps).backward()  # type: ignore[no-untyped-call]  # torch
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        falling.step()
-
-
-def parameter_groups(model: KTDA, schedule: Schedule) -> Iterator[dict[str, Any]]:
-    """Parameters with their learning rates; biases and norms do not decay.
-
-    Args:
-        model: Network.
-        schedule: How fast.
-
-    Yields:
-        Groups as optimisers of torch take them.
-    """
-    for name, parameter in model.named_parameters():
-        share = schedule.backbone if name.startswith('backbone.') else 1.0
-        group: dict[str, Any] = {'params': [parameter], 'lr': schedule.lr * share}
-        yield group if parameter.ndim > 1 else group | {'weight_decay': 0.0}
-
-
-def draw(lessons: Sequence[Lesson], random: np.random.Generator) -> Batch:
-    """Draw a batch of patches, turned, flipped, brighter or darker.
-
-    The teacher's maps are those of the image as it is: what the student learns from
-    them does not depend on brightness.
-
-    Args:
-        lessons: Images to draw from.
-        random: Draws.
-
-    Returns:
-        The batch.
-    """
-    repeated = len(lessons) < BATCH_SIZE
-    chosen = random.choice(len(lessons), BATCH_SIZE, replace=repeated)
-    patches = [_patch(lessons[i], random) for i in chosen]
-    images, masks, maps = zip(*patches, strict=True)
-    return Batch(
-        _normal(_jittered(torch.stack(images), random)),
-        torch.stack(masks),
-        [torch.stack(level).float() for level in zip(*maps, strict=True)],
-    )
-
-
-def _patch(lesson: Lesson, random: np.random.Generator) -> Batch:
-    height, width = lesson.maps[0].shape[-2:]
-    row = int(random.integers(height - SIDE + 1))
-    col = int(random.integers(width - SIDE + 1))
-    turns, flipped = int(random.integers(4)), bool(random.integers(2))
-
-    def cut(values: Tensor, cell: int) -> Tensor:
-        side = SIDE * cell
-        top, left = row * cell, col * cell
-        patch = values[..., top : top + side, left : left + side].rot90(turns, (-2, -1))
-        return patch.flip(-1) if flipped else patch
-
-    return Batch(
-        cut(lesson.image, CELL),
-        cut(lesson.mask, CELL),
-        [cut(level, 1) for level in lesson.maps],
-    )
-
-
-def _jittered(images: Tensor, random: np.random.Generator) -> Tensor:
-    def normal(channels: int) -> Tensor:
-        values = random.normal(scale=JITTER, size=(len(images), channels, 1, 1))
-        return torch.from_numpy(values.astype(np.float32))
-
-    gain = torch.exp(normal(1) + 0.3 * normal(3))
-    return (images * gain + 0.3 * normal(1)).clamp(0, 1.2)
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, test: Sequence[Pair]) -> NDArray[np.int64]:
-    """One confusion matrix over all test images, each mapped as a whole.
-
-    Args:
-        model: Network.
-        test: Images and masks.
-    """
-    model.eval()
-    total = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
-    for pair in test:
-        prediction = model(_normal(pair.image)[None]).argmax(1)[0].numpy()
-        total += confusion_matrix(pair.mask.numpy(), prediction, len(CLASSES))
-    return total
-
-
-def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write a line per run.
-
-    Args:
-        path: File, replaced if there is one.
-        results: All runs so far.
-    """
-    with path.open('w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in fields(Result)])
-        writer.writerows(astuple(result) for result in results)
-
-
-def markdown(results: Sequence[Result]) -> str:
-    """Table of means and standard deviations over the seeds, in percent.
-
-    Args:
-        results: All runs.
-    """
-    lines = [
-        '| init | labelled images | arm | mIoU | IoU of cloud | F1 | runs | s |',
-        '|---|---|---|---|---|---|---|---|',
+    _train(model, run, lessons, schedule)
+    trained = time.process_time()
+    confusions = evaluate(model, test)
+    mapped = time.process_time()
+    steps = schedule.steps + schedule.lessons
+    return [
+        Result(
+            **asdict(run),
+            image=pair.name,
+            clear_clear=int(confusion[0, 0]),
+            clear_cloud=int(confusion[0, 1]),
+            cloud_clear=int(confusion[1, 0]),
+            cloud_cloud=int(confusion[1, 1]),
+            ms_step=round(1000 * (trained - start) / steps, 1),
+            ms_map=round(1000 * (mapped - trained) / len(test), 1),
+        )
+        for pair, confusion in zip(test, confusions, strict=True)
     ]
-    arms = dict.fromkeys((r.init, r.chips, r.arm) for r in results)
-    for init, chips, arm in arms:
-        runs = [r for r in results if (r.init, r.chips, r.arm) == (init, chips, arm)]
-        cells = [
+
+
+def _network(run: Run, weights: Path) -> KTDA | UNet:
+    initial = weights if run.init == 'pretrained' else None
+    if run.arm == 'unet':
+        return unet(initial)
+    return student(initial, MODULATION[run.arm])
+
+
+def _train(
+    model: KTDA | UNet, run: Run, lessons: Sequence[Lesson], schedule: Schedule
+) -> None:
+    random = np.random.default_rng(run.seed)
+    scenes = [lesson.scene for lesson in lessons]
+    chosen = [lessons[i] for i in few(scenes, run.labelled, run.seed)]
+    if isinstance(model, KTDA) and schedule.lessons:
+        learn_from_teacher(model, lessons, schedule, random)
+    if isinstance(model, KTDA) and schedule.weight:
+        learn_from_both(model, chosen, lessons, schedule, random)
+    else:
+        learn_from_labels(model, chosen, schedule, random)
+
+
+def total(results: Iterable[Result]) -> Mapping[str, float]:
+    """Scores of one confusion matrix of all images, from 0 to 1.
+
+    Args:
+        results: Of one student per image.
+    """
+    pixels = [
+        [[r.clear_clear, r.clear_cloud], [r.cloud_clear, r.cloud_cloud]]
+        for r in results
+    ]
+    return scores(np.array(pixels).sum(0), CLASSES)
+
+
+def table(results: Sequence[Result]) -> str:
+    """Means and standard deviations over the seeds, in percent.
+
+    The gain is the difference in mIoU from the labels alone, of the same seeds.
+
+    Args:
+        results: Of all students.
+    """
+    groups: dict[tuple[str, int, str], dict[int, list[Result]]] = {}
+    for r in results:
+        seeds = groups.setdefault((r.init, r.labelled, r.arm), {})
+        seeds.setdefault(r.seed, []).append(r)
+    rows = [
+        [
             init,
-            str(chips or 'all'),
+            labelled or 'all',
             arm,
-            _spread([r.miou for r in runs]),
-            _spread([r.iou_cloud for r in runs]),
-            _spread([r.f1 for r in runs]),
-            str(len(runs)),
-            f'{statistics.mean(r.seconds for r in runs):.0f}',
+            *_cells(seeds, groups.get((init, labelled, 'labels'), {})),
         ]
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines)
+        for (init, labelled, arm), seeds in groups.items()
+    ]
+    return markdown(COLUMNS, rows)
 
 
-def _spread(values: Sequence[float]) -> str:
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f'{100 * statistics.mean(values):.1f} ± {100 * deviation:.1f}'
+def _cells(
+    seeds: Mapping[int, Sequence[Result]], alone: Mapping[int, Sequence[Result]]
+) -> list[object]:
+    """Scores and cost of an arm, beside those of *alone*, by seed."""
+    every = [r for group in seeds.values() for r in group]
+    totals = {seed: total(group) for seed, group in seeds.items()}
+    gains = [
+        totals[seed]['miou'] - total(alone[seed])['miou']
+        for seed, group in seeds.items()
+        if group is not alone.get(seed)
+        and _images(group) == _images(alone.get(seed, []))
+    ]
+    spreads = [
+        spread([found[name] for found in totals.values()])
+        for name in ('miou', 'iou_cloud', 'f1')
+    ]
+    return [
+        spreads[0],
+        spread(gains, '+') if gains else '',
+        *spreads[1:],
+        len(seeds),
+        f'{statistics.median(r.ms_step for r in every):.0f}',
+        f'{statistics.median(r.ms_map for r in every):.0f}',
+    ]
+
+
+def _images(results: Iterable[Result]) -> set[str]:
+    return {result.image for result in results}
+
+
+def hardest(results: Sequence[Result], count: int = 5) -> str:
+    """Table of the images that have most of what is wrong, in percent.
+
+    Args:
+        results: Of all students.
+        count: How many images.
+    """
+    images: dict[str, list[Result]] = {}
+    for result in results:
+        images.setdefault(result.image, []).append(result)
+    # A mean over students, so that an image counts once.
+    wrong = {
+        name: statistics.mean(result.wrong for result in group)
+        for name, group in images.items()
+    }
+    rows = []
+    for name in sorted(wrong, key=lambda name: -wrong[name])[:count]:
+        one = images[name][0]
+        cloudy = one.cloud_clear + one.cloud_cloud
+        pixels = cloudy + one.clear_clear + one.clear_cloud
+        shares = (
+            cloudy / pixels,
+            wrong[name] / pixels,
+            wrong[name] / sum(wrong.values()),
+        )
+        rows.append([name, *(f'{100 * share:.0f}' for share in shares)])
+    header = ('image', 'cloud', 'of its pixels wrong', 'of all wrong pixels')
+    return markdown(header, rows)
 
 
 if __name__ == '__main__':

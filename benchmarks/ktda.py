@@ -6,13 +6,16 @@ Operations (two per multiplication with addition) are counted without computing,
 for presets that are too large for the machine. Only presets that are named are timed; in
 turn, round by round, as the speed of a machine changes from minute to minute, and the
 medians are compared. Memory is the peak of a training step, above what it begins with.
+Maps of a teacher are computed, computed and kept in a folder, and read from there.
 """
 
 import argparse
 import gc
+import shutil
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from eoseg.losses import DistillationLoss, masked_cross_entropy
-from eoseg.models import KTDA, FeatureModulation, Teacher
+from eoseg.models import KTDA, CachedTeacher, FeatureModulation, Teacher
 from eoseg.models.modulation import Kind
 
 #: Arguments of KTDA, and the name of the teacher.
@@ -71,6 +74,7 @@ def main() -> None:
     print(f'{options.size} x {options.size} pixels, {device}\n')
     operations(options.size)
     modulations(options.size, options.rounds, device)
+    teachers(options.size, options.batch, options.rounds, device)
     if options.timed:
         times(options.timed, options.size, options.batch, options.rounds, device)
 
@@ -105,6 +109,31 @@ def modulations(size: int, rounds: int, device: torch.device) -> None:
 
     print(f'one block of the modulation on {side} x {side} cells of {dim} channels')
     _compare({kind: partial(run, kind) for kind in kinds}, rounds, device)
+
+
+def teachers(size: int, batch: int, rounds: int, device: torch.device) -> None:
+    """Time that the maps of a teacher take: computed, kept as well, and read again."""
+    image = torch.randn(batch, 3, size, size, device=device)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ('vit_small_patch14_dinov2', 'vit_base_patch14_dinov2'):
+            teacher = Teacher(name).to(device)
+            cached = CachedTeacher(teacher, Path(folder))
+
+            def keep(cached: CachedTeacher = cached) -> None:
+                shutil.rmtree(cached.folder, ignore_errors=True)
+                cached(image)
+
+            runs: dict[str, Callable[[], object]] = {
+                'computed': partial(teacher, image),
+                'and kept': keep,
+                'read': partial(cached, image),
+            }
+            print(f'maps of {name} of {batch} images')
+            _compare(runs, rounds, device)
+            kept = sum(
+                path.stat().st_size for path in cached.folder.rglob('*.safetensors')
+            )
+            print(f'{kept / batch / 1e6:.1f} MB per image\n')
 
 
 def times(
@@ -170,7 +199,7 @@ def _prediction(model: KTDA, image: Tensor) -> Callable[[], None]:
 
 
 def _compare(
-    runs: dict[str, Callable[[], None]], rounds: int, device: torch.device
+    runs: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
 ) -> None:
     """Print medians of runs in turn, and their ratios to the first."""
     taken: dict[str, list[float]] = {name: [] for name in runs}

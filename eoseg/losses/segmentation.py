@@ -68,8 +68,42 @@ def dice_loss(logits: Tensor, mask: Tensor, ignore_index: int = 255) -> Tensor:
     return (1 - dice).where(present, 0).sum() / present.sum().clamp(min=1)
 
 
+def focal_loss(logits: Tensor, mask: Tensor, ignore_index: int = 255) -> Tensor:
+    r"""Focal loss of each class against the others, the mean over classes and pixels.
+
+    With the probability :math:`p` that the sigmoid of a logit gives to the truth, class
+    or not, of a labelled pixel, the loss is
+
+    .. math::
+
+        -\frac{1}{2} (1 - p)^2 \log p
+
+    where classes and others have equal weight, as in mmsegmentation, and not 1/4 and 3/4
+    as in the paper:
+
+    * https://arxiv.org/abs/1708.02002
+
+    Args:
+        logits: Logits of shape (B, K, H, W).
+        mask: Classes of shape (B, H, W).
+        ignore_index: Value of pixels without a label.
+
+    Returns:
+        The loss. Without a labelled pixel it is 0, and so are its gradients.
+    """
+    labelled = (mask != ignore_index)[:, None]
+    classes = mask.where(labelled[:, 0], 0)[:, None]
+    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, classes, True)
+    values = logits.float()
+    # Of the truth: a class that is not there has the opposite logit.
+    signed = values.where(own, -values)
+    loss = -0.5 * (-signed).sigmoid() ** 2 * F.logsigmoid(signed)
+    total = labelled.sum() * logits.shape[1]
+    return loss.where(labelled, 0).sum() / total.clamp(min=1)
+
+
 class SegmentationLoss(nn.Module):
-    """Weighted sum of cross-entropy and Dice loss."""
+    """Weighted sum of cross-entropy, Dice loss and focal loss."""
 
     def __init__(
         self,
@@ -77,6 +111,7 @@ class SegmentationLoss(nn.Module):
         dice: float = 0.0,
         ignore_index: int = 255,
         class_weights: Sequence[float] | None = None,
+        focal: float = 0.0,
     ) -> None:
         """Initialize a new SegmentationLoss instance.
 
@@ -85,18 +120,20 @@ class SegmentationLoss(nn.Module):
             dice: Weight of the Dice loss.
             ignore_index: Value of pixels without a label.
             class_weights: Weight of each class in the cross-entropy.
+            focal: Weight of the focal loss.
 
         Raises:
-            ValueError: If a weight is negative, or both losses have none.
+            ValueError: If a weight is negative, or no loss has one.
         """
         super().__init__()
-        if min(ce, dice) < 0 or ce + dice == 0:
+        if min(ce, dice, focal) < 0 or ce + dice + focal == 0:
             raise ValueError(
-                'ce and dice must be at least 0, and one of them positive; '
-                f'got {ce} and {dice}'
+                'ce, dice and focal must be at least 0, and one of them positive; '
+                f'got {ce}, {dice} and {focal}'
             )
         self.ce = ce
         self.dice = dice
+        self.focal = focal
         self.ignore_index = ignore_index
         # Follows the device, but a checkpoint for prediction has no use for it.
         self.register_buffer(
@@ -123,4 +160,6 @@ class SegmentationLoss(nn.Module):
             )
         if self.dice:
             loss = loss + self.dice * dice_loss(logits, mask, self.ignore_index)
+        if self.focal:
+            loss = loss + self.focal * focal_loss(logits, mask, self.ignore_index)
         return loss

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..inputs import Inputs
-from ..losses import DistillationLoss, masked_cross_entropy
+from ..losses import DistillationLoss, SegmentationLoss, masked_cross_entropy
 from ..models import KTDA, CachedTeacher, Teacher
 from .base import Task, agreement, hash_of
 
@@ -31,6 +31,7 @@ class Distillation(Task):
         teacher: Mapping[str, Any] | None = None,
         distillation: Mapping[str, Any] | None = None,
         auxiliary: float = 0.4,
+        focal: float = 0.0,
         lr: float = 6e-4,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
@@ -50,6 +51,8 @@ class Distillation(Task):
                 are kept there, see :class:`~eoseg.models.CachedTeacher`.
             distillation: Arguments of :class:`~eoseg.losses.DistillationLoss`.
             auxiliary: Weight of the loss of the auxiliary heads.
+            focal: Weight of the focal loss of the map beside cross-entropy; 1 in an
+                ablation of the authors.
             lr: Peak learning rate of AdamW.
             weight_decay: Weight decay, not applied to biases and norms.
             warmup: Share of the steps in which the learning rate rises.
@@ -61,6 +64,7 @@ class Distillation(Task):
         self.teacher_arguments = dict(teacher) if teacher else None
         self.distillation_arguments = dict(distillation or {})
         self.auxiliary = auxiliary
+        self.focal = focal
         self.freeze_backbone = freeze_backbone
         self.double_forward = double_forward
         super().__init__(inputs, 'KTDA', network or {}, lr, weight_decay, warmup)
@@ -111,7 +115,8 @@ class Distillation(Task):
         return [known.index(name) for name in names]
 
     def configure_losses(self) -> None:
-        """Distance of the student's features from the teacher's."""
+        """Loss of the map, and distance of the student's features from the teacher's."""
+        self.segmentation = SegmentationLoss(focal=self.focal)
         self.criterion = DistillationLoss(**self.distillation_arguments)
 
     def on_fit_start(self) -> None:
@@ -123,9 +128,7 @@ class Distillation(Task):
         """Loss of logits, auxiliary logits and features, as :meth:`Task.losses` says."""
         image, mask = self.network_input(batch), batch['mask']
         output = self.model.forward_train(image)
-        terms = {
-            'segmentation': masked_cross_entropy(output.logits, mask),
-        }
+        terms = {'segmentation': self.segmentation(output.logits, mask)}
         if output.auxiliary is not None:
             heads = len(output.auxiliary) // len(mask)
             auxiliary = masked_cross_entropy(output.auxiliary, mask.repeat(heads, 1, 1))

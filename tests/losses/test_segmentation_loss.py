@@ -4,12 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss  # type: ignore[import-untyped]
 
-from eoseg.losses import SegmentationLoss, dice_loss, masked_cross_entropy
+from eoseg.losses import SegmentationLoss, dice_loss, focal_loss, masked_cross_entropy
 
 LOSSES = [
     masked_cross_entropy,
     dice_loss,
+    focal_loss,
     SegmentationLoss(ce=1.0, dice=1.0, class_weights=[1.0, 2.0, 3.0]),
 ]
 
@@ -75,10 +77,19 @@ def test_dice_loss_lies_between_zero_and_one(seed: int) -> None:
     assert 0 <= loss <= 1
 
 
+def test_focal_loss_is_that_of_torchvision_pixel_by_pixel() -> None:
+    logits, mask = random_logits(), random_mask()
+    truth = F.one_hot(mask.where(mask != 255, 0), 3).movedim(-1, 1).float()
+    every = sigmoid_focal_loss(logits, truth, alpha=0.5, gamma=2.0)
+    expected = every.movedim(1, -1)[mask != 255].mean()
+    assert focal_loss(logits, mask).item() == pytest.approx(expected.item())
+
+
 def test_losses_are_summed_with_their_weights() -> None:
     logits, mask = random_logits(), random_mask()
-    loss = SegmentationLoss(ce=0.5, dice=2.0)(logits, mask)
+    loss = SegmentationLoss(ce=0.5, dice=2.0, focal=3.0)(logits, mask)
     expected = 0.5 * masked_cross_entropy(logits, mask) + 2.0 * dice_loss(logits, mask)
+    expected += 3.0 * focal_loss(logits, mask)
     assert loss.item() == pytest.approx(expected.item())
 
 
@@ -107,5 +118,5 @@ def test_half_precision_logits_give_a_float32_loss() -> None:
 
 @pytest.mark.parametrize(('ce', 'dice'), [(0, 0), (-1, 1)])
 def test_weights_of_the_losses_make_a_loss(ce: float, dice: float) -> None:
-    with pytest.raises(ValueError, match=f'one of them positive; got {ce} and {dice}'):
+    with pytest.raises(ValueError, match=f'one of them positive; got {ce}, {dice} and'):
         SegmentationLoss(ce, dice)
