@@ -8,8 +8,8 @@ median of the rounds counts. A way reads a file of four bands and writes a file 
 with windows of 512 pixels that share 128; ``forward`` only passes as many windows through
 the network and is what no way can beat.
 
-``equal`` gives all ways channels-last weights and an allocator that keeps its memory, as
-eoseg has them; ``shipped`` leaves the peers as they are. ``CPU`` is processor time of all
+``equal`` gives all ways what `eoseg predict` has: channels-last weights, an allocator that
+keeps its memory, and threads that do not spin while they wait; ``shipped`` leaves the peers as they are. ``CPU`` is processor time of all
 threads, ``wall`` what passed on the clock, both after a first batch; ``memory`` is the
 peak above what the process had before. ``eoseg`` writes the units that a killed run goes on
 from, ``cog`` also the map made of them: cloud optimised, with overviews, and read back; in
@@ -21,6 +21,7 @@ precision, over the whole scene in memory, and prints how many differ.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -154,7 +155,7 @@ MODELS = {'null': null, 'light': light, 'resnet18': resnet18}
 def _predict(options: argparse.Namespace) -> Predict:
     torch.manual_seed(0)
     model = MODELS[options.model]().eval().to(options.device)
-    if options.settings == 'equal' or options.run in OURS:
+    if _has_our_settings(options, options.run):
         model = model.to(memory_format=torch.channels_last)
     dtype = getattr(torch, options.precision)
     model = model.to(dtype)
@@ -341,7 +342,7 @@ def _images(count: int) -> Tensor:
 
 
 def _measure(options: argparse.Namespace) -> dict[str, float]:
-    if options.settings == 'equal' or options.run in OURS:
+    if _has_our_settings(options, options.run):
         keep_memory()
     predict = _predict(options)
     with torch.inference_mode():
@@ -395,15 +396,20 @@ def _memory() -> float:
     return (int(resident) - int(shared)) * _PAGE / 1e9
 
 
+def _has_our_settings(options: argparse.Namespace, way: str) -> bool:
+    return options.settings == 'equal' or way in OURS
+
+
 def _in_a_process(way: str, options: argparse.Namespace) -> dict[str, float]:
     words = [
         *('--run', way, '--scene', options.scene, '--model', options.model),
         *('--settings', options.settings, '--precision', options.precision),
         *('--device', options.device),
     ]
+    threads = {'OMP_WAIT_POLICY': 'PASSIVE'} if _has_our_settings(options, way) else {}
     ran = subprocess.run(
         [sys.executable, '-m', 'benchmarks.inference', *map(str, words)],
-        check=True, stdout=subprocess.PIPE, text=True,
+        env=os.environ | threads, check=True, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
     return found
