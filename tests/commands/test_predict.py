@@ -278,6 +278,8 @@ def test_half_precision_is_used_where_classes_agree_only(
     assert 'has no bfloat16' in reports(tmp_path / 'without')['a']['reason']
 
 
+# Of torch on Python 3.13.0, which is among those that CI has.
+@pytest.mark.filterwarnings('ignore:Guards may run slower on Python 3.13.0')
 def test_a_compiled_network_maps_the_same_in_batches_of_one_size(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
