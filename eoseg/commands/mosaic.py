@@ -119,28 +119,38 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('eoseg mosaic', description=__doc__)
     add = parser.add_argument
     add(
-        'maps',
-        metavar='MAPS',
-        type=Path,
-        nargs='+',
+        'maps', metavar='MAPS', type=Path, nargs='+',
         help='folders of eoseg predict, or maps; the first are those of --mode first',
-    )
+    )  # fmt: skip
     add('--out', metavar='FILE', type=Path, default=Path('mosaic.tif'))
+    add('--overwrite', action='store_true', help='replace FILE')
+    _add_grid(parser.add_argument_group('grid'))
+    _add_overlaps(parser.add_argument_group('where maps overlap'))
+    _add_machine(parser.add_argument_group('machine'))
+    return parser
+
+
+def _add_grid(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add('--crs', help='such as EPSG:3035; default: the one that covers most area')
     add(
-        '--res',
-        type=positive,
+        '--res', type=positive,
         help='pixel size in units of the CRS; default: the finest',
-    )
+    )  # fmt: skip
     add(
         '--bounds', nargs=4, type=float, metavar=('WEST', 'SOUTH', 'EAST', 'NORTH'),
         help='in units of the CRS; default: those of all maps',
     )  # fmt: skip
     add('--aoi', metavar='FILE', type=Path, help='polygons, to map nothing outside of')
+    add('--force', action='store_true', help='even if the mosaic is absurdly large')
+
+
+def _add_overlaps(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         '--mode', choices=_MODES, default='blend',
-        help='where maps overlap: blend their probabilities, or take the first or the '
-        'last map, the one that is surest, or the newest',
+        help='blend probabilities, or take the first or the last map, the one that is '
+        'surest, or the newest',
     )  # fmt: skip
     add(
         '--feather', metavar='M', type=positive,
@@ -161,6 +171,10 @@ def _parser() -> argparse.ArgumentParser:
         '--agreement', action='store_true',
         help='also write how many maps there are at each pixel, and what share agrees',
     )  # fmt: skip
+
+
+def _add_machine(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         '--memory', metavar='SIZE', type=byte_size, default='512MB',
         help='what the probabilities at work at once may take; default: 512MB',
@@ -170,9 +184,6 @@ def _parser() -> argparse.ArgumentParser:
         help='blocks at work at once; default: one for each core, up to 8',
     )  # fmt: skip
     add('--device', default='cpu', help='cpu, cuda, cuda:1; default: cpu')
-    add('--force', action='store_true', help='even if the mosaic is absurdly large')
-    add('--overwrite', action='store_true', help='replace FILE')
-    return parser
 
 
 def parse_crs(text: str | None) -> CRS | None:
@@ -215,12 +226,7 @@ def write_mosaic(
             would be absurdly large, or a date that matters is not known.
     """
     # Torch takes seconds to import: after what can be refused without it.
-    from ..inference.area import Area
-    from ..inference.modes import MODES, with_agreement
-    from ..inference.mosaic import block_windows, mosaic_blocks
-    from ..inference.resources import Resources, usable_cores
-    from ..inference.target import check_size, target_grid
-    from ..inference.threads import ahead
+    from ..inference.mosaic import block_windows
     from .map_sources import read_sources, weighted
 
     sources = weighted(
@@ -229,7 +235,29 @@ def write_mosaic(
         request.weights,
         request.half_life,
     )
-    grids = [source.grid for source in sources]
+    target, area = _placed([source.grid for source in sources], request)
+    windows = list(block_windows(target, BLOCK))
+    with _journal(out, sources, target, request, area) as journal:
+        _compute(journal, windows, sources, target, area, request)
+        writers = {'classes': MapWriter(out, target, legend=legend, tags=tags)}
+        writers |= _beside(out, target, sources, agreement=request.agreement)
+        _write(writers, journal, windows)
+    write_qml(out.with_suffix('.qml'), legend)
+    write_confidence_qml(out.with_name(f'{out.stem}_confidence.qml'))
+    return writers['classes'].counts
+
+
+def _placed(
+    grids: Sequence[Grid], request: Request
+) -> tuple[Grid, 'MultiPolygon | None']:
+    """The grid of a mosaic, and what of it is asked for; None for all.
+
+    Raises:
+        ValueError: If it would be absurdly large, or maps and area have nothing in common.
+    """
+    from ..inference.area import Area
+    from ..inference.target import check_size, target_grid
+
     target = target_grid(grids, request.crs, request.res, request.bounds)
     area = None
     if request.area is not None:
@@ -237,37 +265,46 @@ def write_mosaic(
         target = target_grid(grids, target.crs, target.res[0], area.bounds)
     if not request.force:
         check_size(target, grids)
-    with _journal(out, sources, target, request, area) as journal:
-        windows = list(block_windows(target, BLOCK))
-        missing = [window for window in windows if not journal.is_done(window)]
-        if len(missing) < len(windows):
-            done = len(windows) - len(missing)
-            say(f'kept    {done} of {len(windows)} blocks of an interrupted run')
-        mode = MODES[{'newest': 'first'}.get(request.mode, request.mode)]
-        blocks = mosaic_blocks(
-            sources,
-            target,
-            with_agreement(mode) if request.agreement else mode,
-            request.feather,
-            windows=missing,
-            area=area,
-            resources=Resources(
-                memory=request.memory,
-                workers=request.workers or usable_cores(),
-                device=request.device,
-            ),
-        )
-        units = ((block.window, _packed(block)) for block in blocks)
-        with progress() as bar:
-            saved = ahead(journal.save, units)
-            for _ in bar.track(saved, total=len(missing), description='mosaic'):
-                pass
-        writers = {'classes': MapWriter(out, target, legend=legend, tags=tags)}
-        writers |= _beside(out, target, sources, agreement=request.agreement)
-        _write(writers, journal, windows)
-    write_qml(out.with_suffix('.qml'), legend)
-    write_confidence_qml(out.with_name(f'{out.stem}_confidence.qml'))
-    return writers['classes'].counts
+    return target, area
+
+
+def _compute(
+    journal: Journal,
+    windows: Sequence[Window],
+    sources: 'Sequence[MapSource]',
+    target: Grid,
+    area: 'MultiPolygon | None',
+    request: Request,
+) -> None:
+    """Keep every block in the journal; what an interrupted run has kept is not made again."""
+    from ..inference.modes import MODES, with_agreement
+    from ..inference.mosaic import mosaic_blocks
+    from ..inference.resources import Resources, usable_cores
+    from ..inference.threads import ahead
+
+    missing = [window for window in windows if not journal.is_done(window)]
+    if len(missing) < len(windows):
+        done = len(windows) - len(missing)
+        say(f'kept    {done} of {len(windows)} blocks of an interrupted run')
+    mode = MODES[{'newest': 'first'}.get(request.mode, request.mode)]
+    blocks = mosaic_blocks(
+        sources,
+        target,
+        with_agreement(mode) if request.agreement else mode,
+        request.feather,
+        windows=missing,
+        area=area,
+        resources=Resources(
+            memory=request.memory,
+            workers=request.workers or usable_cores(),
+            device=request.device,
+        ),
+    )
+    units = ((block.window, _packed(block)) for block in blocks)
+    with progress() as bar:
+        saved = ahead(journal.save, units)
+        for _ in bar.track(saved, total=len(missing), description='mosaic'):
+            pass
 
 
 def _clipped(area: 'Area', target: Grid) -> 'MultiPolygon':

@@ -199,20 +199,75 @@ def _parser() -> argparse.ArgumentParser:
         help='a map of each checkpoint in a folder of its own in place of the mean; for '
         'adapters of one SAM, which is loaded once',
     )  # fmt: skip
+    _add_products(parser.add_argument_group('what is written'))
+    _add_mosaic(parser.add_argument_group('mosaic of all scenes'))
+    _add_reading(parser.add_argument_group('how scenes are read'))
+    _add_network(parser.add_argument_group('how the network sees them'))
+    _add_machine(parser.add_argument_group('machine'))
+    return parser
+
+
+def _add_products(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add('--out', metavar='DIR', type=Path, default=Path('maps'), help='default: maps')
+    add('--overwrite', action='store_true', help='replace maps of another run in --out')
+    add('--probabilities', action='store_true', help='keep a band per class')
+    add('--margin', action='store_true', help='keep the lead over the next class')
+    add('--entropy', action='store_true', help='keep the entropy of the classes')
+    add('--polygons', action='store_true', help='also write a GeoPackage')
+    add(
+        '--aoi', metavar='FILE', type=Path,
+        help='polygons, to map nothing outside of: neither scenes nor mosaic',
+    )  # fmt: skip
+
+
+def _add_mosaic(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        '--mosaic', action=argparse.BooleanOptionalAction, default=True,
+        help='join the maps of all scenes (default), or leave that out',
+    )  # fmt: skip
+    add('--crs', help='of the mosaic; default: the one that covers most area')
+    add('--res', type=positive, help='pixel size of the mosaic; default: the finest')
+
+
+def _add_reading(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add('--bands', metavar='NAMES', help='such as B4,B3,B2 or 4,3,2: for the model')
     add(
-        '--window',
-        metavar='PX',
-        type=positive_int,
+        '--statistics', choices=('checkpoint', 'scene'), default='checkpoint',
+        help='standardize with mean and deviation of the training data, or with each '
+        "scene's own, where its values are in another unit",
+    )  # fmt: skip
+    add(
+        '--gsd', choices=('resample', 'refuse', 'ignore'), default='resample',
+        help='if pixels are more than 1.25 times as wide as in training, or as narrow: '
+        'read the scene at the resolution of the training (default), refuse it, or take '
+        'it as it is; the map has the grid of the scene in any case',
+    )  # fmt: skip
+    add('--allow-vrt', action='store_true', help='read VRT files, which name others')
+
+
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        '--window', metavar='PX', type=positive_int,
         help='default: the training patch size',
-    )
+    )  # fmt: skip
     add('--overlap', metavar='PX', type=int, help='default: a quarter of the window')
+    add(
+        '--tta', choices=('none', 'flips', 'all'), default='none',
+        help='average over views of each window: 4 flips, or all 8 flips and turns',
+    )  # fmt: skip
+
+
+def _add_machine(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     add(
         '--batch-size', metavar='N', type=positive_int,
         help='windows at once; default: 2 on a CPU, 8 on a GPU',
     )  # fmt: skip
-    add('--device', default='auto', help='auto, cpu, cuda, cuda:1, mps')
     add(
         '--memory', metavar='SIZE', type=byte_size, default='1GB',
         help='what reading, blending and writing may take, beside the network; wider '
@@ -228,40 +283,6 @@ def _parser() -> argparse.ArgumentParser:
         help='compile the network for this machine first, which takes minutes and a C++ '
         'compiler, and pays off for many or large scenes',
     )  # fmt: skip
-    add(
-        '--tta', choices=('none', 'flips', 'all'), default='none',
-        help='average over views of each window: 4 flips, or all 8 flips and turns',
-    )  # fmt: skip
-    add(
-        '--gsd', choices=('resample', 'refuse', 'ignore'), default='resample',
-        help='if pixels are more than 1.25 times as wide as in training, or as narrow: '
-        'read the scene at the resolution of the training (default), refuse it, or take '
-        'it as it is; the map has the grid of the scene in any case',
-    )  # fmt: skip
-    add(
-        '--statistics',
-        choices=('checkpoint', 'scene'),
-        default='checkpoint',
-        help='standardize with mean and deviation of the training data, or with each '
-        "scene's own, where its values are in another unit",
-    )
-    add('--probabilities', action='store_true', help='keep a band per class')
-    add('--margin', action='store_true', help='keep the lead over the next class')
-    add('--entropy', action='store_true', help='keep the entropy of the classes')
-    add('--polygons', action='store_true', help='also write a GeoPackage')
-    add(
-        '--aoi', metavar='FILE', type=Path,
-        help='polygons, to map nothing outside of: neither scenes nor mosaic',
-    )  # fmt: skip
-    add(
-        '--mosaic', action=argparse.BooleanOptionalAction, default=True,
-        help='join the maps of all scenes (default), or leave that out',
-    )  # fmt: skip
-    add('--crs', help='of the mosaic; default: the one that covers most area')
-    add('--res', type=positive, help='pixel size of the mosaic; default: the finest')
-    add('--allow-vrt', action='store_true', help='read VRT files, which name others')
-    add('--overwrite', action='store_true', help='replace maps of another run in --out')
-    return parser
 
 
 def _nothing_found(folder: Path, inventory: Inventory) -> str:
