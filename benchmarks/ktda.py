@@ -41,8 +41,7 @@ PRESETS: dict[str, tuple[dict[str, Any], str]] = {
         {
             'backbone': 'convnextv2_femto',
             'align': 'student',
-            'modulation': 'pooled',
-            'modulation_depth': 1,
+            'modulation': {'kind': 'pooled', 'depth': 1},
             'decoder_channels': 128,
             'head_channels': 128,
         },
@@ -52,8 +51,7 @@ PRESETS: dict[str, tuple[dict[str, Any], str]] = {
         {
             'backbone': 'tf_efficientnet_lite0',
             'align': 'student',
-            'modulation': 'mlp',
-            'modulation_depth': 1,
+            'modulation': {'kind': 'mlp', 'depth': 1},
             'decoder_channels': 128,
             'head_channels': 128,
         },

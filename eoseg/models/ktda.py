@@ -107,7 +107,6 @@ class KTDA(nn.Module):
         neck: bool = True,
         decoder_channels: int | None = None,
         modulation: str | Mapping[str, Any] = 'vit',
-        modulation_depth: int = 4,
         head: Literal['uper', 'segformer'] = 'uper',
         head_channels: int = 512,
         dropout: float = 0.1,
@@ -136,9 +135,8 @@ class KTDA(nn.Module):
             decoder_channels: Channels of the maps after the neck; *dim* as published.
                 Fewer make the decoder cheaper, about in proportion to their square.
             modulation: Kind of the blocks of the modulation, or arguments of
-                :class:`FeatureModulation`, such as ``{kind: pooled, side: 16}``;
-                ``none`` leaves it out.
-            modulation_depth: Blocks per map, where *modulation* does not say it.
+                :class:`FeatureModulation`, such as ``{kind: mlp, depth: 1}``; ``none``
+                leaves it out.
             head: Head that the logits come from.
             head_channels: Channels inside of the head; half as many in the auxiliary one.
             dropout: Rate at which the heads drop channels before their last layer.
@@ -167,7 +165,7 @@ class KTDA(nn.Module):
         channels = (decoder_channels or dim) if neck else dim
         scales = _PYRAMID if (levels, align) == ('all', 'teacher') else (1,) * count
         self.neck = MultiLevelNeck(dim, channels, scales) if neck else nn.Identity()
-        self.modulation = _modulation(channels, count, modulation, modulation_depth)
+        self.modulation = _modulation(channels, count, modulation)
         self.head = _head(head, [channels] * count, num_classes, head_channels, dropout)
         self.auxiliary = None
         if auxiliary is not False:
@@ -252,12 +250,12 @@ def _merged(maps: Sequence[Tensor], levels: str) -> list[Tensor]:
 
 
 def _modulation(
-    channels: int, levels: int, arguments: str | Mapping[str, Any], depth: int
+    channels: int, levels: int, arguments: str | Mapping[str, Any]
 ) -> nn.Module:
     named = {'kind': arguments} if isinstance(arguments, str) else dict(arguments)
     if named.get('kind') == 'none':
         return nn.Identity()
-    return FeatureModulation(channels, levels, **{'depth': depth} | named)
+    return FeatureModulation(channels, levels, **named)
 
 
 def _head(

@@ -21,7 +21,7 @@ def tiny_ktda(**kwargs: Any) -> KTDA:
     arguments: dict[str, Any] = {
         'backbone': 'mobilenetv3_small_050',
         'dim': 16,
-        'modulation_depth': 1,
+        'modulation': {'depth': 1},
         'head_channels': 8,
     }
     torch.manual_seed(0)
@@ -189,7 +189,7 @@ def test_stochastic_depth_draws_anew_in_a_second_pass() -> None:
 
 @pytest.mark.parametrize(
     ('modulation', 'depth'),
-    [('vit', 1), ({'kind': 'vit'}, 1), ({'kind': 'pooled', 'depth': 3, 'side': 4}, 3)],
+    [('vit', 4), ({'kind': 'vit'}, 4), ({'kind': 'pooled', 'depth': 3, 'side': 4}, 3)],
 )
 def test_modulation_is_a_name_or_arguments(modulation: Any, depth: int) -> None:
     made: Any = tiny_ktda(modulation=modulation).modulation
