@@ -1,6 +1,6 @@
 """What a model expects to see and what it answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
@@ -52,6 +52,22 @@ class Inputs:
     def in_channels(self) -> int:
         """Number of bands, C."""
         return len(self.bands)
+
+    def channels_of(self, rgb: Sequence[str]) -> list[int]:
+        """Channels of three bands.
+
+        Args:
+            rgb: Names of the bands that stand for red, green and blue.
+
+        Raises:
+            ValueError: If they are not three, or there is no band of such a name.
+        """
+        if len(rgb) != 3 or not set(rgb) <= set(self.bands):
+            raise ValueError(
+                'bands must be three, those for red, green and blue, by the names of the '
+                f'data ({", ".join(self.bands)}); got {", ".join(map(str, rgb))}'
+            )
+        return [self.bands.index(name) for name in rgb]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, so that a checkpoint loads without running code."""

@@ -1,17 +1,17 @@
 """Frozen vision transformers that a student learns from."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from .frozen import FrozenNetwork
 from .weights import load_pretrained
 
 #: Modules of timm whose networks can teach: plain transformers (DINOv2, CLIP, MAE, …),
@@ -19,13 +19,12 @@ from .weights import load_pretrained
 FAMILIES = ('vision_transformer', 'eva', 'vision_transformer_sam')
 
 
-class Teacher(nn.Module):
+class Teacher(FrozenNetwork):
     """Feature maps of a frozen vision transformer.
 
-    It stays as it is: no gradient, always in evaluation mode, and the same random
-    weights every time if it gets none. The images are padded with zeros (the mean
-    colour, once normalised) at the bottom and at the right to whole patches. On a GPU
-    it computes in bfloat16.
+    It has the same random weights every time if it gets none. The images are padded with
+    zeros (the mean colour, once normalised) at the bottom and at the right to whole
+    patches. On a GPU it computes in bfloat16.
 
     Follows the authors' implementation of KTDA in which blocks are read and that the
     final norm is applied to the last block alone. The encoder of SAM has no such norm.
@@ -64,45 +63,17 @@ class Teacher(nn.Module):
             FileNotFoundError: If there is no file *weights*.
             CheckpointError: If *weights* are those of another network.
         """
-        super().__init__()
-        self.rgb = list(rgb)
-        self.network = _frozen_transformer(name, kwargs)
+        network = _frozen_transformer(name, kwargs)
         if weights is not None:
-            load_pretrained(self.network, weights, len(self.rgb))
-        self.blocks = _checked_blocks(name, blocks, len(self.network.blocks))
-        self.dim: int = self.network.embed_dim
-        self.patch_size: int = self.network.patch_embed.patch_size[0]
-        self._normed = self._blocks_with_norm(name, norm_all)
-        self._settings = f'{name} {sorted(kwargs.items())} {self.blocks} {self._normed}'
-        self.requires_grad_(False)
-        self.eval()
-
-    def _blocks_with_norm(self, name: str, norm_all: bool) -> list[int]:
-        if not hasattr(self.network, 'norm'):
-            if norm_all:
-                raise ValueError(f'{name} has no final norm; leave out norm_all')
-            return []
-        last = len(self.network.blocks) - 1
-        return [block for block in self.blocks if norm_all or block == last]
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever *mode* says.
-
-        Args:
-            mode: Ignored: a teacher does not learn.
-
-        Returns:
-            Itself.
-        """
-        return super().train(False)
-
-    def fingerprint(self) -> str:
-        """16 hex digits that tell teachers apart which give different maps."""
-        content = hashlib.sha256(self._settings.encode())
-        for name, tensor in self.network.state_dict().items():
-            content.update(name.encode())
-            content.update(tensor.detach().cpu().contiguous().numpy().data)
-        return content.hexdigest()[:16]
+            load_pretrained(network, weights, len(rgb))
+        chosen = _checked_blocks(name, blocks, len(network.blocks))
+        normed = _blocks_with_norm(name, network, chosen, norm_all)
+        super().__init__(network, f'{name} {sorted(kwargs.items())} {chosen} {normed}')
+        self.rgb = list(rgb)
+        self.blocks = chosen
+        self.dim = network.embed_dim
+        self.patch_size = network.patch_embed.patch_size[0]
+        self._normed = normed
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the maps of an image.
@@ -191,3 +162,14 @@ def _checked_blocks(name: str, blocks: Sequence[int] | None, depth: int) -> list
             f'{depth} blocks; got {chosen}'
         )
     return chosen
+
+
+def _blocks_with_norm(
+    name: str, network: Any, blocks: Sequence[int], norm_all: bool
+) -> list[int]:
+    if not hasattr(network, 'norm'):
+        if norm_all:
+            raise ValueError(f'{name} has no final norm; leave out norm_all')
+        return []
+    last = len(network.blocks) - 1
+    return [block for block in blocks if norm_all or block == last]

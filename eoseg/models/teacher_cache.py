@@ -8,8 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..io.atomic import complete
-from .optical_teacher import OpticalTeacher
-from .teacher import Teacher
+from .frozen import FrozenNetwork
 
 #: The largest number of half precision.
 _LARGEST = torch.finfo(torch.float16).max
@@ -38,7 +37,7 @@ class CachedTeacher(nn.Module):
         folder: Where the maps of this teacher are.
     """
 
-    def __init__(self, teacher: Teacher | OpticalTeacher, folder: Path) -> None:
+    def __init__(self, teacher: FrozenNetwork, folder: Path) -> None:
         """Initialize a new CachedTeacher instance.
 
         Args:

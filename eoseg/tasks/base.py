@@ -26,15 +26,16 @@ from ..models import create_model, weights_hash
 from ..transforms import standardizer
 from .figure import comparison
 
-#: Auxiliary heads are for training; a checkpoint of weights alone goes without.
-AUXILIARY = 'model.auxiliary.'
-
 
 class Task(BaseTask):
     """Base of the tasks: a network from images to classes.
 
     A subclass has a network and says what its losses are.
     """
+
+    #: What weights begin like that training alone needs: a checkpoint of weights alone goes
+    #: without them, and one that lacks them can be gone on with.
+    training_only: tuple[str, ...] = ('model.auxiliary.',)
 
     #: The checkpoint holds them in plain words, see :meth:`on_save_checkpoint`.
     ignore: tuple[str, ...] = ('inputs',)
@@ -254,11 +255,11 @@ class Task(BaseTask):
             checkpoint['state_dict'] = {
                 key: value
                 for key, value in state.items()
-                if not key.startswith(AUXILIARY)
+                if not key.startswith(self.training_only)
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with what the checkpoint was trained on; auxiliary heads may be missing.
+        """Go on with what the checkpoint was trained on, see :attr:`training_only`.
 
         Raises:
             CheckpointError: If the data have other bands or classes.
@@ -266,12 +267,15 @@ class Task(BaseTask):
         said = checkpoint.get(CHECKPOINT_KEY)
         if said is not None:
             self._adopt(Inputs.from_dict(said['inputs']))
-        own = self.state_dict()
-        checkpoint['state_dict'] |= {
+        own, given = self.state_dict(), checkpoint['state_dict']
+        spare = {k: v for k, v in own.items() if k.startswith(self.training_only)}
+        # A test may have nothing of that kind, such as projectors without a teacher.
+        known = {
             key: value
-            for key, value in own.items()
-            if key.startswith(AUXILIARY) and key not in checkpoint['state_dict']
+            for key, value in given.items()
+            if key in own or not key.startswith(self.training_only)
         }
+        checkpoint['state_dict'] = spare | known
 
     def _adopt(self, inputs: Inputs) -> None:
         """Standardize as the weights expect it, whatever the data at hand are like."""

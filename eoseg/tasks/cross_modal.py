@@ -17,9 +17,6 @@ from ..transforms import RandomSpeckle, StandardizeRadar, standardizer
 from ..transforms.radar import check_units
 from .base import Task, hash_of
 
-#: Projectors are for training; a checkpoint of weights alone goes without.
-PROJECTORS = 'distance.'
-
 #: What *radar* may say of the input; the rest is about the augmentation.
 _INPUT, _AUGMENTATION = ('limits', 'filter'), ('looks', 'gain')
 
@@ -49,6 +46,8 @@ class CrossModalDistillation(Task):
 
     #: Nor is the teacher one: who tests a student need not have it.
     ignore = (*Task.ignore, 'teacher')
+    #: Projectors are compared with the teacher.
+    training_only = (*Task.training_only, 'distance.')
 
     def __init__(
         self,
@@ -255,37 +254,6 @@ class CrossModalDistillation(Task):
         optical = batch['image'][:, [known.index(band) for band in self._teacher_bands]]
         seen = batch['valid'] & optical.isfinite().all(dim=1)
         return self.show_teacher(optical.masked_fill(~seen[:, None], torch.nan)), seen
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out the projectors where weights alone are saved."""
-        super().on_save_checkpoint(checkpoint)
-        if 'optimizer_states' not in checkpoint:
-            state = checkpoint['state_dict']
-            checkpoint['state_dict'] = {
-                key: value
-                for key, value in state.items()
-                if not key.startswith(PROJECTORS)
-            }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with what the checkpoint was trained on; projectors may be missing.
-
-        Raises:
-            CheckpointError: If the data have other bands or classes.
-        """
-        super().on_load_checkpoint(checkpoint)
-        own, given = self.state_dict(), checkpoint['state_dict']
-        # A test has no teacher, so there is nothing to project to.
-        kept = {
-            key: value
-            for key, value in given.items()
-            if key in own or not key.startswith(PROJECTORS)
-        }
-        checkpoint['state_dict'] = kept | {
-            key: value
-            for key, value in own.items()
-            if key.startswith(PROJECTORS) and key not in given
-        }
 
     def origin(self) -> dict[str, Any]:
         """Backbone and teacher that the training began with."""

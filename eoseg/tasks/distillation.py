@@ -93,7 +93,7 @@ class Distillation(Task):
         **arguments: Any,
     ) -> Teacher | CachedTeacher:
         if bands:
-            arguments['rgb'] = self._bands(bands)
+            arguments['rgb'] = self.inputs.channels_of(bands)
         arguments.setdefault('rgb', self._first_bands())
         teacher = Teacher(weights=Path(weights) if weights else None, **arguments)
         return CachedTeacher(teacher, Path(cache)) if cache else teacher
@@ -101,18 +101,6 @@ class Distillation(Task):
     def _first_bands(self) -> tuple[int, int, int]:
         """The first three bands as red, green and blue; a lone one as grey."""
         return (0, 1, 2) if self.inputs.in_channels >= 3 else (0, 0, 0)
-
-    def _bands(self, names: Sequence[str]) -> list[int]:
-        """Where the bands of these names are."""
-        known = self.inputs.bands
-        missing = [name for name in names if name not in known]
-        if missing or len(names) != 3:
-            raise ValueError(
-                'The teacher takes three bands, red, green and blue, by the names of the '
-                f'data ({", ".join(known)}); got {", ".join(map(str, names))}. Change '
-                'bands of the teacher.'
-            )
-        return [known.index(name) for name in names]
 
     def configure_losses(self) -> None:
         """Loss of the map, and distance of the student's features from the teacher's."""

@@ -39,9 +39,6 @@ from .figure import comparison
 
 log = logging.getLogger(__name__)
 
-#: What begins like this is for training; a checkpoint of weights alone goes without.
-TRAINING = ('discriminators.', 'teachers.', 'iteration')
-
 #: What the target's path can do without.
 SOURCE_PATH = ('model.source_backbone.', 'model.source_head.')
 
@@ -95,6 +92,10 @@ class DomainAdaptation(Task):
 
     * https://arxiv.org/abs/2301.05526
     """
+
+    training_only = (
+        *Task.training_only, 'discriminators.', 'teachers.', 'iteration',
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -154,6 +155,8 @@ class DomainAdaptation(Task):
         self.paths: Literal['both', 'target'] = named.pop('paths', 'both')
         if self.paths not in ('both', 'target'):
             raise ValueError(f"paths must be 'both' or 'target', got {self.paths!r}")
+        if self.paths == 'target':
+            self.training_only += SOURCE_PATH
         self.target_side = target_side
         patch = target_side or inputs.patch_size
         self.downs = choose_downs(downs, patch)
@@ -491,30 +494,10 @@ class DomainAdaptation(Task):
         return estimated if most <= 0 else min(estimated, math.ceil(most / OPTIMIZERS))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out what only training needs where weights alone are saved."""
+        """Say which paths answer where weights alone are saved."""
         super().on_save_checkpoint(checkpoint)
-        if 'optimizer_states' in checkpoint:
-            return
-        checkpoint[CHECKPOINT_KEY]['network']['paths'] = self.paths
-        spare = TRAINING + (SOURCE_PATH if self.paths == 'target' else ())
-        state = checkpoint['state_dict']
-        checkpoint['state_dict'] = {
-            key: value for key, value in state.items() if not key.startswith(spare)
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with what the checkpoint was trained on; what only training needs may be missing.
-
-        Raises:
-            CheckpointError: If the data have other bands or classes.
-        """
-        super().on_load_checkpoint(checkpoint)
-        given = checkpoint['state_dict']
-        checkpoint['state_dict'] = given | {
-            key: value
-            for key, value in self.state_dict().items()
-            if key.startswith(TRAINING + SOURCE_PATH) and key not in given
-        }
+        if 'optimizer_states' not in checkpoint:
+            checkpoint[CHECKPOINT_KEY]['network']['paths'] = self.paths
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ class SAMAdapter(Task):
         """
         chosen = dict(network or {})
         if bands is not None:
-            chosen['rgb'] = _places(bands, inputs.bands)
+            chosen['rgb'] = inputs.channels_of(bands)
         if white is not None:
             inputs = _as_sam_was_trained(inputs, chosen.get('rgb'), white)
         elif jitter:
@@ -162,17 +162,6 @@ class SAMAdapter(Task):
                 'weights': base.hash if base and base.file else None,
             }
         }
-
-
-def _places(names: Sequence[str], known: Sequence[str]) -> list[int]:
-    missing = [name for name in names if name not in known]
-    if missing or len(names) != 3:
-        raise ValueError(
-            'SAM takes three bands, red, green and blue, by the names of the data '
-            f'({", ".join(known)}); got {", ".join(map(str, names))}. Change bands, or '
-            'leave it out to show all'
-        )
-    return [known.index(name) for name in names]
 
 
 def _as_sam_was_trained(
