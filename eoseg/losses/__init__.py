@@ -19,6 +19,7 @@ from .segmentation import (
     masked_cross_entropy,
 )
 from .self_training import (
+    ClassBalance,
     PseudoLabels,
     cross_entropy_over_all,
     pseudo_labels,
@@ -28,6 +29,7 @@ from .self_training import (
 __all__ = (
     'BCEDiceLoss',
     'BCEDiceTerms',
+    'ClassBalance',
     'DistillationLoss',
     'DistillationTerms',
     'FeatureDistance',

@@ -3,8 +3,14 @@
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+#: How much a batch adds to the shares of the classes.
+_MOMENTUM = 0.05
+
+#: Classes of a smaller share count as if they had this one: their few pixels are noise.
+_LEAST_SHARE = 0.01
 
 #: What a sum over pixels is divided by: those that count, or all of them.
 Normalization = Literal['valid', 'all']
@@ -69,6 +75,55 @@ def pseudo_labels(
     return PseudoLabels(
         mask.masked_fill(~valid, ignore_index), weight, confident, fair.sum() / count
     )
+
+
+class ClassBalance(nn.Module):
+    """Let all classes of pseudo-labels count the same, the rare and the frequent ones.
+
+    Where a class is rarer in the source than in the target, teachers find too little of
+    it; students that learn from that find less, and in the end it is gone. Here the pixels
+    of a class count by one over its share in what the teachers have said so far, so that
+    the classes have equal parts in the loss.
+
+    If you use this module in your research, please cite the following paper, which has the
+    idea:
+
+    * https://arxiv.org/abs/1810.07911
+
+    Attributes:
+        shares: Running mean of the share of each class, of shape (K,).
+    """
+
+    shares: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        """Initialize a new ClassBalance instance.
+
+        Args:
+            num_classes: Number of classes, K.
+        """
+        super().__init__()
+        self.register_buffer('shares', torch.full((num_classes,), 1 / num_classes))
+
+    @torch.no_grad()
+    def forward(self, labels: PseudoLabels) -> PseudoLabels:
+        """Take the shares of a batch into account, and weigh its pixels.
+
+        Args:
+            labels: What a teacher says of the batch.
+
+        Returns:
+            The same labels, whose weights are multiplied by 1 / (K x share).
+        """
+        classes = len(self.shares)
+        found = labels.mask[(labels.mask >= 0) & (labels.mask < classes)]
+        if len(found):
+            counts = torch.bincount(found, minlength=classes)
+            self.shares.lerp_(counts / len(found), _MOMENTUM)
+        worth = 1 / (classes * self.shares.clamp(min=_LEAST_SHARE))
+        # Pixels that are not valid have no weight, whatever it is multiplied by.
+        each = worth[labels.mask.clamp(0, classes - 1)]
+        return labels._replace(weight=labels.weight * each)
 
 
 def self_training_loss(

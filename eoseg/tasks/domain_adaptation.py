@@ -20,6 +20,7 @@ from eoseg_datasets.classes import Legend
 
 from ..inputs import CHECKPOINT_KEY, Inputs
 from ..losses import (
+    ClassBalance,
     PseudoLabels,
     adversarial_loss,
     cross_entropy_over_all,
@@ -94,7 +95,7 @@ class DomainAdaptation(Task):
     """
 
     training_only = (
-        *Task.training_only, 'discriminators.', 'teachers.', 'iteration',
+        *Task.training_only, 'discriminators.', 'teachers.', 'iteration', 'balance.',
     )  # fmt: skip
 
     def __init__(
@@ -129,7 +130,8 @@ class DomainAdaptation(Task):
                 preset: *teacher*, teachers of both decoders (``decoder``) or of the
                 target's backbone and decoder (``target``); their *decay* (0.999);
                 *threshold* and *rare_threshold* of :func:`~eoseg.losses.pseudo_labels`;
-                weights of *self_training* (0.25) and *adversarial* (0.005).
+                *balance*, whether rare classes of pseudo-labels count as much as frequent
+                ones (:class:`~eoseg.losses.ClassBalance`, not of the paper); weights of *self_training* (0.25) and *adversarial* (0.005).
             class_weights: Weight of each class in the cross-entropy, or two such lists,
                 one for each decoder. By default all are 1.
             pseudo_class_weights: Weight of each class of pseudo-labels that the teachers
@@ -182,6 +184,9 @@ class DomainAdaptation(Task):
             {name: FeatureDiscriminator(channels, self.downs) for name in DOMAINS}
         )
         self.teachers = self._make_teachers().requires_grad_(False)
+        self.balance = (
+            ClassBalance(self.inputs.num_classes) if self.settings.balance else None
+        )
         self.model.paths = self.paths
         # In the state of the task, so that a run that goes on does not begin anew.
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
@@ -406,7 +411,7 @@ class DomainAdaptation(Task):
             source_head = self.teachers['source_head']
         assert source_head is not None
         said = source_head(maps.source) + self.teachers['target_head'](maps.target)
-        return pseudo_labels(
+        labels = pseudo_labels(
             resize(said / 2, image.shape[-2:]),
             valid,
             self.settings.threshold,
@@ -414,6 +419,7 @@ class DomainAdaptation(Task):
             self.worth,
             self.inputs.ignore_index,
         )
+        return labels if self.balance is None else self.balance(labels)
 
     def _set_teachers(self) -> None:
         """Norms of the batch, which the teachers have not had time to average."""

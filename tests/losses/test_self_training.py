@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eoseg.losses import (
+    ClassBalance,
+    PseudoLabels,
     adversarial_loss,
     cross_entropy_over_all,
     discriminator_accuracy,
@@ -88,6 +90,43 @@ def test_the_loss_is_a_weighted_sum_over_pixels() -> None:
     assert found.item() == pytest.approx(total.item() / 3)
     found = self_training_loss(student, labels, classes, 'all')
     assert found.item() == pytest.approx(total.item() / 4)
+
+
+def said(*classes: int) -> PseudoLabels:
+    """One row of pixels of these classes, of which 255 are not valid."""
+    mask = torch.tensor([[classes]])
+    share = torch.tensor(1.0)
+    return PseudoLabels(mask, (mask != 255).float(), share, share)
+
+
+def test_in_the_end_the_classes_have_equal_parts() -> None:
+    balance = ClassBalance(3)
+    labels = said(0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 255, 255)
+    for _ in range(400):
+        balanced = balance(labels)
+    assert balance.shares.tolist() == pytest.approx([0.6, 0.3, 0.1])
+    parts = [balanced.weight[labels.mask == i].sum().item() for i in (0, 1, 2, 255)]
+    assert parts == pytest.approx([10 / 3] * 3 + [0])
+    assert balanced.mask.equal(labels.mask)
+
+
+def test_shares_follow_slowly_and_a_class_that_is_gone_counts_with_measure() -> None:
+    balance = ClassBalance(2)
+    assert balance(said(0, 0)).weight[0, 0, 0].item() == pytest.approx(0.5 / 0.525)
+    for _ in range(400):
+        balance(said(0))
+    assert balance(said(1)).weight.item() == pytest.approx(1 / (2 * 0.05), rel=1e-3)
+    fewer = ClassBalance(2)
+    for _ in range(400):
+        fewer(said(*[0] * 999, 1))
+    # A thousandth of the pixels counts as if it were a hundredth.
+    assert fewer(said(1, *[0] * 999)).weight[0, 0, 0].item() == pytest.approx(50)
+
+
+def test_nothing_valid_changes_no_share() -> None:
+    balance = ClassBalance(2)
+    assert balance(said(255, 255)).weight.tolist() == [[[0, 0]]]
+    assert balance.shares.tolist() == [0.5, 0.5]
 
 
 def test_over_all_pixels_those_without_a_label_make_the_loss_smaller() -> None:

@@ -373,9 +373,10 @@ def test_rates_rise_and_fall_to_nothing_over_the_iterations(
 
 
 def test_going_on_is_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    whole = adaptation(lr=1e-3, settings={'threshold': 0.3})
+    settings = {'threshold': 0.3, 'balance': True}
+    whole = adaptation(lr=1e-3, settings=settings)
     fitted(whole, epochs=3, limit_train_batches=2)
-    first = adaptation(lr=1e-3, settings={'threshold': 0.3})
+    first = adaptation(lr=1e-3, settings=settings)
 
     class Stop(Trainer):
         @property
@@ -385,14 +386,14 @@ def test_going_on_is_as_if_nothing_had_happened(tmp_path: Path) -> None:
     trainer = Stop(max_epochs=2, **QUIET)
     trainer.fit(first, loader())
     path = saved(trainer, tmp_path / 'last.ckpt', weights_only=False)
-    second = adaptation(seed=1, lr=1e-3, settings={'threshold': 0.3})
+    second = adaptation(seed=1, lr=1e-3, settings=settings)
     Trainer(max_epochs=3, **QUIET).fit(second, loader(), ckpt_path=path)
     assert int(second.iteration) == int(whole.iteration) == 6
     assert same(whole.state_dict(), second.state_dict())
 
 
 def test_last_holds_what_training_needs_and_best_what_maps(tmp_path: Path) -> None:
-    task = adaptation()
+    task = adaptation(settings={'balance': True})
     trainer = fitted(task)
     last = saved(trainer, tmp_path / 'last.ckpt', weights_only=False)
     best = saved(trainer, tmp_path / 'best.ckpt', weights_only=True)
@@ -400,7 +401,8 @@ def test_last_holds_what_training_needs_and_best_what_maps(tmp_path: Path) -> No
         {key.split('.')[0] for key in torch.load(path, weights_only=True)['state_dict']}
         for path in (last, best)
     ]
-    assert kinds == [{'model', 'discriminators', 'teachers', 'iteration'}, {'model'}]
+    training = {'discriminators', 'teachers', 'iteration', 'balance'}
+    assert kinds == [{'model', *training}, {'model'}]
     image = torch.randn(1, 3, 64, 64)
     expected = task.eval()(image).softmax(1)
     for path in (last, best):
