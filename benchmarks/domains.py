@@ -17,7 +17,9 @@ the same network, the same steps and patches of the same size:
   and those of the batch norms are taken anew there
 * ``published``: ST-DASegNet with thresholds and weights of the paper
 * ``adapted``: the same with those of :data:`FEW_STEPS`
-* ``adversarial``, ``self-training``: that, without teachers or without discriminators
+* ``balanced``: that, with all classes of pseudo-labels counting the same
+* ``adversarial``, ``self-training``: as ``adapted``, without teachers or without
+  discriminators
 * ``target path``: the same weights, of which only the path of the target answers
 * ``oracle``: trained on the labels of the northern half of the target
 
@@ -84,13 +86,14 @@ GAP = 32
 #: Batches of the target that statistics of norms are taken from.
 NORM_BATCHES = 25
 
-#: Settings of few steps: in 120 of them, hardly a pixel reaches the threshold of the paper.
+#: Settings of few steps, in which hardly a pixel reaches the threshold of the paper.
 FEW_STEPS = {'threshold': 0.8, 'self_training': 1.0}
 
 #: Settings of the adaptations.
 ADAPTATIONS: dict[str, dict[str, float]] = {
     'published': {},
     'adapted': FEW_STEPS,
+    'balanced': FEW_STEPS | {'balance': True},
     'adversarial': FEW_STEPS | {'self_training': 0.0},
     'self-training': FEW_STEPS | {'adversarial': 0.0},
 }
@@ -102,6 +105,7 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     'adversarial': ('adversarial',),
     'self-training': ('self-training',),
     'adapted': ('adapted', 'target path'),
+    'balanced': ('balanced',),
     'oracle': ('oracle',),
 }
 
@@ -426,7 +430,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--shifts', nargs='+', choices=SHIFTS, default=SHIFTS[:1])
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--steps', type=int, default=120)
+    parser.add_argument('--steps', type=int, default=400)
     parser.add_argument('--batch', type=int, default=2, help='patches of each domain')
     parser.add_argument('--patch', type=int, default=128, help='side in pixels')
     parser.add_argument('--lr', type=float, default=2e-3)

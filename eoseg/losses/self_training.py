@@ -28,6 +28,19 @@ class PseudoLabels(NamedTuple):
     #: Share of the valid pixels whose probability reaches *rare_threshold*.
     fair: Tensor
 
+    def shares(self, num_classes: int) -> Tensor:
+        """Share of each class among the valid pixels, 0 where there are none.
+
+        Args:
+            num_classes: Number of classes, K.
+
+        Returns:
+            Shares of shape (K,).
+        """
+        found = self.mask[(self.mask >= 0) & (self.mask < num_classes)]
+        counts = torch.bincount(found, minlength=num_classes)
+        return counts / max(len(found), 1)
+
 
 @torch.no_grad()
 def pseudo_labels(
@@ -116,10 +129,9 @@ class ClassBalance(nn.Module):
             The same labels, whose weights are multiplied by 1 / (K x share).
         """
         classes = len(self.shares)
-        found = labels.mask[(labels.mask >= 0) & (labels.mask < classes)]
-        if len(found):
-            counts = torch.bincount(found, minlength=classes)
-            self.shares.lerp_(counts / len(found), _MOMENTUM)
+        shares = labels.shares(classes)
+        if shares.any():
+            self.shares.lerp_(shares, _MOMENTUM)
         worth = 1 / (classes * self.shares.clamp(min=_LEAST_SHARE))
         # Pixels that are not valid have no weight, whatever it is multiplied by.
         each = worth[labels.mask.clamp(0, classes - 1)]

@@ -354,9 +354,15 @@ class DomainAdaptation(Task):
             said = self.discriminators[name](fakes[name][-1])
             terms[f'adversarial_{name}'] = adversarial_loss(said, True)
         told = {'confident': labels.confident, 'fair': labels.fair}
-        told |= _proxies(answers, valid)
+        told |= _proxies(answers, valid) | self._shares(labels)
         terms = {'loss': self._sum(terms)} | terms | told
         return _Answer(terms, source, target, labels, (answers[0] + answers[1]) / 2)
+
+    def _shares(self, labels: PseudoLabels) -> dict[str, Tensor]:
+        """How much of the target the teachers take for each class."""
+        names = [name.replace(' ', '_') for name in self.inputs.classes]
+        shares = labels.shares(len(names))
+        return {f'pseudo_{n}': share for n, share in zip(names, shares, strict=True)}
 
     def _sum(self, terms: Mapping[str, Tensor]) -> Tensor:
         weights = {

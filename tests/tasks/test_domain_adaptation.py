@@ -36,6 +36,7 @@ pytestmark = [
 #: Terms of the log, without the prefix.
 TOLD = {
     'loss', 'confident', 'fair', 'entropy', 'agreement',
+    *(f'pseudo_{name}' for name in INPUTS.classes),
     *(f'{term}_{domain}' for domain in ('source', 'target') for term in (
         'segmentation', 'self_training', 'adversarial', 'discriminator', 'accuracy',
     )),
@@ -83,6 +84,7 @@ def test_the_first_line_of_the_log_has_the_values_of_chance() -> None:
         assert told[f'self_training_{domain}'] == 0
     assert told['confident'] == told['fair'] == 0
     assert told['entropy'] > 0.95
+    assert sum(told[f'pseudo_{name}'] for name in INPUTS.classes) == chance(1)
     assert told['loss'] == chance(2 * math.log(3) + 0.005 * 2 * math.log(2), abs=0.2)
 
 
