@@ -20,7 +20,7 @@ from shapely.affinity import affine_transform
 from torch import Tensor
 
 from eoseg.checkpoint import Checkpoint, Ensemble
-from eoseg.commands import mapper, predict
+from eoseg.commands import mapper, scene_run
 from eoseg.commands.options import byte_size
 from eoseg.commands.products import MapFolder
 from eoseg.errors import CheckpointError
@@ -318,7 +318,7 @@ def test_a_full_disk_fails_the_scene_and_not_the_others(
         original(path, values)
 
     monkeypatch.setattr(journal, '_write', full)
-    monkeypatch.setattr(predict, '_LITTLE', float('inf'))
+    monkeypatch.setattr(scene_run, '_LITTLE', float('inf'))
     out = tmp_path / 'out'
     words = ['predict', str(tmp_path / 'in'), str(checkpoint), '--out', str(out)]
     assert main([*words, '--no-mosaic']) == 1
