@@ -12,6 +12,7 @@ from .disentangle import (
     UniversalAttention,
 )
 from .factory import MODELS, create_model
+from .frozen import FrozenNetwork
 from .heads import (
     AuxiliaryHeads,
     FCNHead,
@@ -63,6 +64,7 @@ __all__ = (
     'FeatureDiscriminator',
     'FeatureModulation',
     'FlowAlign',
+    'FrozenNetwork',
     'HFDNet',
     'HFDOutput',
     'HeterogeneousFeatureAlignment',
