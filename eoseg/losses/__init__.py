@@ -19,8 +19,9 @@ from .segmentation import (
     masked_cross_entropy,
 )
 from .self_training import (
-    ClassBalance,
     PseudoLabels,
+    RunningShares,
+    balanced,
     cross_entropy_over_all,
     pseudo_labels,
     self_training_loss,
@@ -29,14 +30,15 @@ from .self_training import (
 __all__ = (
     'BCEDiceLoss',
     'BCEDiceTerms',
-    'ClassBalance',
     'DistillationLoss',
     'DistillationTerms',
     'FeatureDistance',
     'FeatureDistanceTerms',
     'PseudoLabels',
+    'RunningShares',
     'SegmentationLoss',
     'adversarial_loss',
+    'balanced',
     'cross_entropy_over_all',
     'dice_loss',
     'discriminator_accuracy',

@@ -28,19 +28,6 @@ class PseudoLabels(NamedTuple):
     #: Share of the valid pixels whose probability reaches *rare_threshold*.
     fair: Tensor
 
-    def shares(self, num_classes: int) -> Tensor:
-        """Share of each class among the valid pixels, 0 where there are none.
-
-        Args:
-            num_classes: Number of classes, K.
-
-        Returns:
-            Shares of shape (K,).
-        """
-        found = self.mask[(self.mask >= 0) & (self.mask < num_classes)]
-        counts = torch.bincount(found, minlength=num_classes)
-        return counts / max(len(found), 1)
-
 
 @torch.no_grad()
 def pseudo_labels(
@@ -90,27 +77,17 @@ def pseudo_labels(
     )
 
 
-class ClassBalance(nn.Module):
-    """Let all classes of pseudo-labels count the same, the rare and the frequent ones.
-
-    Where a class is rarer in the source than in the target, teachers find too little of
-    it; students that learn from that find less, and in the end it is gone. Here the pixels
-    of a class count by one over its share in what the teachers have said so far, so that
-    the classes have equal parts in the loss.
-
-    If you use this module in your research, please cite the following paper, which has the
-    idea:
-
-    * https://arxiv.org/abs/1810.07911
+class RunningShares(nn.Module):
+    """How much of the images each class has, averaged over the batches so far.
 
     Attributes:
-        shares: Running mean of the share of each class, of shape (K,).
+        shares: Share of each class, of shape (K,).
     """
 
     shares: Tensor
 
     def __init__(self, num_classes: int) -> None:
-        """Initialize a new ClassBalance instance.
+        """Initialize a new RunningShares instance.
 
         Args:
             num_classes: Number of classes, K.
@@ -119,23 +96,48 @@ class ClassBalance(nn.Module):
         self.register_buffer('shares', torch.full((num_classes,), 1 / num_classes))
 
     @torch.no_grad()
-    def forward(self, labels: PseudoLabels) -> PseudoLabels:
-        """Take the shares of a batch into account, and weigh its pixels.
+    def forward(self, mask: Tensor) -> Tensor:
+        """Take a batch into account.
 
         Args:
-            labels: What a teacher says of the batch.
+            mask: Classes of any shape; other values than 0 to K - 1 are passed over.
 
         Returns:
-            The same labels, whose weights are multiplied by 1 / (K x share).
+            Shares in this batch, of shape (K,), 0 where it has no class at all.
         """
         classes = len(self.shares)
-        shares = labels.shares(classes)
-        if shares.any():
-            self.shares.lerp_(shares, _MOMENTUM)
-        worth = 1 / (classes * self.shares.clamp(min=_LEAST_SHARE))
-        # Pixels that are not valid have no weight, whatever it is multiplied by.
-        each = worth[labels.mask.clamp(0, classes - 1)]
-        return labels._replace(weight=labels.weight * each)
+        known = mask[(mask >= 0) & (mask < classes)]
+        found = torch.bincount(known, minlength=classes) / max(len(known), 1)
+        if len(known):
+            self.shares.lerp_(found, _MOMENTUM)
+        return found
+
+
+def balanced(labels: PseudoLabels, shares: Tensor) -> PseudoLabels:
+    """Let all classes of pseudo-labels count the same, the rare and the frequent ones.
+
+    Where a class is rarer in the source than in the target, teachers find too little of
+    it; students that learn from that find less, and in the end it is gone. Here the pixels
+    of a class count by one over its share, so that the classes have equal parts in the
+    loss.
+
+    If you use this function in your research, please cite the following paper, which has
+    the idea:
+
+    * https://arxiv.org/abs/1810.07911
+
+    Args:
+        labels: What a teacher says of a batch.
+        shares: Share of each class in what it has said so far, of shape (K,).
+
+    Returns:
+        The same labels, whose weights are multiplied by 1 / (K x share).
+    """
+    classes = len(shares)
+    worth = 1 / (classes * shares.clamp(min=_LEAST_SHARE))
+    # Pixels that are not valid have no weight, whatever it is multiplied by.
+    each = worth[labels.mask.clamp(0, classes - 1)]
+    return labels._replace(weight=labels.weight * each)
 
 
 def self_training_loss(

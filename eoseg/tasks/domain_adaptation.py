@@ -20,9 +20,10 @@ from eoseg_datasets.classes import Legend
 
 from ..inputs import CHECKPOINT_KEY, Inputs
 from ..losses import (
-    ClassBalance,
     PseudoLabels,
+    RunningShares,
     adversarial_loss,
+    balanced,
     cross_entropy_over_all,
     discriminator_accuracy,
     discriminator_loss,
@@ -50,6 +51,10 @@ OPTIMIZERS = 3
 DISCRIMINATOR_BETAS = (0.9, 0.99)
 
 DOMAINS = ('source', 'target')
+
+#: A class of which the source has this much is lost in the target when teachers find less
+#: than this share of it there.
+LEAST_SHARE, LOST = 0.01, 0.1
 
 
 class _Answer(NamedTuple):
@@ -95,7 +100,7 @@ class DomainAdaptation(Task):
     """
 
     training_only = (
-        *Task.training_only, 'discriminators.', 'teachers.', 'iteration', 'balance.',
+        *Task.training_only, 'discriminators.', 'teachers.', 'iteration', 'shares.',
     )  # fmt: skip
 
     def __init__(
@@ -131,7 +136,7 @@ class DomainAdaptation(Task):
                 target's backbone and decoder (``target``); their *decay* (0.999);
                 *threshold* and *rare_threshold* of :func:`~eoseg.losses.pseudo_labels`;
                 *balance*, whether rare classes of pseudo-labels count as much as frequent
-                ones (:class:`~eoseg.losses.ClassBalance`, not of the paper); weights of *self_training* (0.25) and *adversarial* (0.005).
+                ones (:func:`~eoseg.losses.balanced`, not of the paper); weights of *self_training* (0.25) and *adversarial* (0.005).
             class_weights: Weight of each class in the cross-entropy, or two such lists,
                 one for each decoder. By default all are 1.
             pseudo_class_weights: Weight of each class of pseudo-labels that the teachers
@@ -184,8 +189,8 @@ class DomainAdaptation(Task):
             {name: FeatureDiscriminator(channels, self.downs) for name in DOMAINS}
         )
         self.teachers = self._make_teachers().requires_grad_(False)
-        self.balance = (
-            ClassBalance(self.inputs.num_classes) if self.settings.balance else None
+        self.shares = nn.ModuleDict(
+            {name: RunningShares(self.inputs.num_classes) for name in DOMAINS}
         )
         self.model.paths = self.paths
         # In the state of the task, so that a run that goes on does not begin anew.
@@ -333,6 +338,10 @@ class DomainAdaptation(Task):
             )
         target = self.model.forward_train(image)
         labels = self._labels(image, target, valid)
+        self.shares['source'](mask)
+        said = self.shares['target'](labels.mask)
+        if self.settings.balance:
+            labels = balanced(labels, self._shares_so_far('target'))
         size = image.shape[-2:]
         answers = [resize(logits, size) for logits in (target.source, target.target)]
         # Of each backbone, the other domain is to look like its own.
@@ -351,18 +360,35 @@ class DomainAdaptation(Task):
                 self.settings.normalization,
                 self.inputs.ignore_index,
             )
-            said = self.discriminators[name](fakes[name][-1])
-            terms[f'adversarial_{name}'] = adversarial_loss(said, True)
+            verdict = self.discriminators[name](fakes[name][-1])
+            terms[f'adversarial_{name}'] = adversarial_loss(verdict, True)
         told = {'confident': labels.confident, 'fair': labels.fair}
-        told |= _proxies(answers, valid) | self._shares(labels)
+        told |= _proxies(answers, valid) | self._by_class(said)
         terms = {'loss': self._sum(terms)} | terms | told
         return _Answer(terms, source, target, labels, (answers[0] + answers[1]) / 2)
 
-    def _shares(self, labels: PseudoLabels) -> dict[str, Tensor]:
+    def _by_class(self, shares: Tensor) -> dict[str, Tensor]:
         """How much of the target the teachers take for each class."""
         names = [name.replace(' ', '_') for name in self.inputs.classes]
-        shares = labels.shares(len(names))
         return {f'pseudo_{n}': share for n, share in zip(names, shares, strict=True)}
+
+    def _shares_so_far(self, domain: str) -> Tensor:
+        return cast(RunningShares, self.shares[domain]).shares
+
+    def on_train_end(self) -> None:
+        """Say which classes the teachers hardly find in the target any more."""
+        source, target = (self._shares_so_far(name).tolist() for name in DOMAINS)
+        for name, there, here in zip(self.inputs.classes, source, target, strict=True):
+            if there >= LEAST_SHARE and here < LOST * there:
+                log.warning(
+                    'the class %s is %.1f %% of the source, and %.1f %% of what the '
+                    'teachers say of the target. If it should be there, train without '
+                    'teachers (settings: {self_training: 0}), or let rare classes count '
+                    'as much as others (settings: {balance: true})',
+                    name,
+                    100 * there,
+                    100 * here,
+                )
 
     def _sum(self, terms: Mapping[str, Tensor]) -> Tensor:
         weights = {
@@ -417,7 +443,7 @@ class DomainAdaptation(Task):
             source_head = self.teachers['source_head']
         assert source_head is not None
         said = source_head(maps.source) + self.teachers['target_head'](maps.target)
-        labels = pseudo_labels(
+        return pseudo_labels(
             resize(said / 2, image.shape[-2:]),
             valid,
             self.settings.threshold,
@@ -425,7 +451,6 @@ class DomainAdaptation(Task):
             self.worth,
             self.inputs.ignore_index,
         )
-        return labels if self.balance is None else self.balance(labels)
 
     def _set_teachers(self) -> None:
         """Norms of the batch, which the teachers have not had time to average."""

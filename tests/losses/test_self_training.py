@@ -8,9 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eoseg.losses import (
-    ClassBalance,
     PseudoLabels,
+    RunningShares,
     adversarial_loss,
+    balanced,
     cross_entropy_over_all,
     discriminator_accuracy,
     discriminator_loss,
@@ -99,34 +100,34 @@ def said(*classes: int) -> PseudoLabels:
     return PseudoLabels(mask, (mask != 255).float(), share, share)
 
 
-def test_in_the_end_the_classes_have_equal_parts() -> None:
-    balance = ClassBalance(3)
+def test_balanced_classes_have_equal_parts() -> None:
     labels = said(0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 255, 255)
-    for _ in range(400):
-        balanced = balance(labels)
-    assert balance.shares.tolist() == pytest.approx([0.6, 0.3, 0.1])
-    parts = [balanced.weight[labels.mask == i].sum().item() for i in (0, 1, 2, 255)]
+    found = balanced(labels, torch.tensor([0.6, 0.3, 0.1]))
+    parts = [found.weight[labels.mask == i].sum().item() for i in (0, 1, 2, 255)]
     assert parts == pytest.approx([10 / 3] * 3 + [0])
-    assert balanced.mask.equal(labels.mask)
+    assert found.mask.equal(labels.mask)
 
 
-def test_shares_follow_slowly_and_a_class_that_is_gone_counts_with_measure() -> None:
-    balance = ClassBalance(2)
-    assert balance(said(0, 0)).weight[0, 0, 0].item() == pytest.approx(0.5 / 0.525)
+def test_a_class_that_is_hardly_there_counts_with_measure() -> None:
+    found = balanced(said(0, 1), torch.tensor([0.999, 0.001]))
+    # As if it were a hundredth of the pixels.
+    assert found.weight[0, 0].tolist() == pytest.approx([1 / 1.998, 50])
+
+
+def test_shares_follow_the_batches_slowly() -> None:
+    shares = RunningShares(3)
+    mask = torch.tensor([[0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 255, -1]])
+    assert shares(mask).tolist() == pytest.approx([0.6, 0.3, 0.1])
+    assert shares.shares[0].item() == pytest.approx(0.95 / 3 + 0.05 * 0.6)
     for _ in range(400):
-        balance(said(0))
-    assert balance(said(1)).weight.item() == pytest.approx(1 / (2 * 0.05), rel=1e-3)
-    fewer = ClassBalance(2)
-    for _ in range(400):
-        fewer(said(*[0] * 999, 1))
-    # A thousandth of the pixels counts as if it were a hundredth.
-    assert fewer(said(1, *[0] * 999)).weight[0, 0, 0].item() == pytest.approx(50)
+        shares(mask)
+    assert shares.shares.tolist() == pytest.approx([0.6, 0.3, 0.1])
 
 
 def test_nothing_valid_changes_no_share() -> None:
-    balance = ClassBalance(2)
-    assert balance(said(255, 255)).weight.tolist() == [[[0, 0]]]
-    assert balance.shares.tolist() == [0.5, 0.5]
+    shares = RunningShares(2)
+    assert shares(torch.tensor([255, 255])).tolist() == [0, 0]
+    assert shares.shares.tolist() == [0.5, 0.5]
 
 
 def test_over_all_pixels_those_without_a_label_make_the_loss_smaller() -> None:

@@ -395,7 +395,7 @@ def test_going_on_is_as_if_nothing_had_happened(tmp_path: Path) -> None:
 
 
 def test_last_holds_what_training_needs_and_best_what_maps(tmp_path: Path) -> None:
-    task = adaptation(settings={'balance': True})
+    task = adaptation()
     trainer = fitted(task)
     last = saved(trainer, tmp_path / 'last.ckpt', weights_only=False)
     best = saved(trainer, tmp_path / 'best.ckpt', weights_only=True)
@@ -403,7 +403,7 @@ def test_last_holds_what_training_needs_and_best_what_maps(tmp_path: Path) -> No
         {key.split('.')[0] for key in torch.load(path, weights_only=True)['state_dict']}
         for path in (last, best)
     ]
-    training = {'discriminators', 'teachers', 'iteration', 'balance'}
+    training = {'discriminators', 'teachers', 'iteration', 'shares'}
     assert kinds == [{'model', *training}, {'model'}]
     image = torch.randn(1, 3, 64, 64)
     expected = task.eval()(image).softmax(1)
@@ -444,6 +444,39 @@ def test_a_checkpoint_of_other_classes_is_refused(tmp_path: Path) -> None:
     other = adaptation(inputs=replace(INPUTS, classes=('a', 'b', 'c')))
     with pytest.raises(CheckpointError, match='field, house, tree'):
         Trainer(max_epochs=2, **QUIET).fit(other, loader(), ckpt_path=path)
+
+
+@pytest.mark.parametrize(
+    ('source', 'target', 'lost'),
+    [
+        ((0.8, 0.1, 0.1), (0.991, 0.009, 0.0), ['house', 'tree']),
+        ((0.8, 0.195, 0.005), (0.98, 0.02, 0.0), []),
+    ],
+)
+def test_a_class_that_is_lost_in_the_target_is_named(
+    source: tuple[float, ...],
+    target: tuple[float, ...],
+    lost: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    task = adaptation()
+    for name, shares in (('source', source), ('target', target)):
+        running: Any = task.shares[name]
+        running.shares.copy_(torch.tensor(shares))
+    task.on_train_end()
+    assert [
+        name for name in INPUTS.classes if f'class {name} is' in caplog.text
+    ] == lost
+    assert ('settings: {balance: true}' in caplog.text) == bool(lost)
+
+
+def test_balance_changes_what_pixels_count() -> None:
+    for balance in (False, True):
+        task = adaptation(settings={'threshold': 0.0, 'balance': balance})
+        torch.manual_seed(0)
+        answer = task._students(batch())
+        weights = {round(w, 6) for w in answer.labels.weight.flatten().tolist()}
+        assert (len(weights) > 2) == balance
 
 
 def test_pseudo_labels_are_shown_where_teachers_are_fairly_sure(
