@@ -28,6 +28,8 @@ from eoseg.losses import DistillationLoss, masked_cross_entropy
 from eoseg.models import KTDA, CachedTeacher, FeatureModulation, Teacher
 from eoseg.models.modulation import Kind
 
+from .memory import kept_for_backward
+
 #: Arguments of KTDA, and the name of the teacher.
 PRESETS: dict[str, tuple[dict[str, Any], str]] = {
     'paper': ({}, 'vit_base_patch14_dinov2'),
@@ -92,7 +94,7 @@ def operations(size: int) -> None:
 
 
 def modulations(size: int, rounds: int, device: torch.device) -> None:
-    """Time of a block of each kind on the finest map, as a multiple of the published."""
+    """Time and memory of a block of each kind on the finest map."""
     side, dim = 4 * -(-size // 14), 768
     cells = torch.randn(1, dim, side, side, device=device)
     kinds: tuple[Kind, ...] = ('vit', 'pooled', 'window', 'mlp')
@@ -107,6 +109,10 @@ def modulations(size: int, rounds: int, device: torch.device) -> None:
 
     print(f'one block of the modulation on {side} x {side} cells of {dim} channels')
     _compare({kind: partial(run, kind) for kind in kinds}, rounds, device)
+    for kind, block in blocks.items():
+        kept = kept_for_backward(block, [cells])
+        print(f'{kind:<16}{kept / 2**20:10.0f} MB kept for the backward pass')
+    print()
 
 
 def teachers(size: int, batch: int, rounds: int, device: torch.device) -> None:

@@ -51,6 +51,7 @@ from eoseg.losses import BCEDiceLoss
 from eoseg.metrics import confusion_matrix
 from eoseg.models import AdaptedSAM
 
+from .memory import kept_for_backward
 from .pictures import jittered, normal, read_picture
 from .tables import markdown, read_rows, spread, write_rows
 
@@ -504,28 +505,6 @@ def _checkpoint_size(model: AdaptedSAM) -> int:
     state = {k: v for k, v in model.state_dict().items() if k not in frozen}
     torch.save(state, file)
     return file.tell()
-
-
-def kept_for_backward(model: nn.Module, image: Tensor) -> int:
-    """Bytes that a forward pass keeps for the backward one, beside the parameters.
-
-    Args:
-        model: Network.
-        image: Images of shape (B, C, H, W).
-    """
-    known = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()._cdata
-        if storage not in known:
-            kept[storage] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        answer = model(image)
-    del answer
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 def costs(size: str, side: int) -> str:
