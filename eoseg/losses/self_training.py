@@ -3,14 +3,14 @@
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 #: How much a batch adds to the shares of the classes.
 _MOMENTUM = 0.05
 
 #: Classes of a smaller share count as if they had this one: their few pixels are noise.
-_LEAST_SHARE = 0.01
+_FLOOR = 0.01
 
 #: What a sum over pixels is divided by: those that count, or all of them.
 Normalization = Literal['valid', 'all']
@@ -97,7 +97,7 @@ class RunningShares(nn.Module):
 
     @torch.no_grad()
     def forward(self, mask: Tensor) -> Tensor:
-        """Take a batch into account.
+        """Take a batch into account, of all processes where there are several.
 
         Args:
             mask: Classes of any shape; other values than 0 to K - 1 are passed over.
@@ -107,8 +107,11 @@ class RunningShares(nn.Module):
         """
         classes = len(self.shares)
         known = mask[(mask >= 0) & (mask < classes)]
-        found = torch.bincount(known, minlength=classes) / max(len(known), 1)
-        if len(known):
+        counts = torch.bincount(known, minlength=classes).to(self.shares)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(counts)
+        found = counts / counts.sum().clamp(min=1)
+        if counts.any():
             self.shares.lerp_(found, _MOMENTUM)
         return found
 
@@ -134,7 +137,7 @@ def balanced(labels: PseudoLabels, shares: Tensor) -> PseudoLabels:
         The same labels, whose weights are multiplied by 1 / (K x share).
     """
     classes = len(shares)
-    worth = 1 / (classes * shares.clamp(min=_LEAST_SHARE))
+    worth = 1 / (classes * shares.clamp(min=_FLOOR))
     # Pixels that are not valid have no weight, whatever it is multiplied by.
     each = worth[labels.mask.clamp(0, classes - 1)]
     return labels._replace(weight=labels.weight * each)

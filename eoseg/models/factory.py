@@ -44,6 +44,6 @@ def create_model(name: str, **arguments: Any) -> nn.Module:
     if unknown:
         raise CheckpointError(
             f'{name} has no {", ".join(unknown)}. Its arguments are: '
-            f'{", ".join(accepted)}. A newer version of eoseg may have more.'
+            f'{", ".join(accepted)}. Other versions of eoseg may have it.'
         )
     return MODELS[name](**arguments)

@@ -1,6 +1,7 @@
 """Networks that others learn from and that stay as they are."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Self
 
 from torch import nn
@@ -17,19 +18,26 @@ class FrozenNetwork(nn.Module):
         patch_size: Pixels of the image per cell of its finest map.
     """
 
-    rgb: list[int]
-    dim: int
-    patch_size: int
-
-    def __init__(self, network: nn.Module, settings: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: str,
+        rgb: Sequence[int],
+        dim: int,
+        patch_size: int,
+    ) -> None:
         """Initialize a new FrozenNetwork instance.
 
         Args:
             network: With its weights; it is not copied.
             settings: What its maps depend on beside the weights.
+            rgb: Channels of the image that it looks at.
+            dim: Channels of its map, or of the one that sums up the others.
+            patch_size: Pixels of the image per cell of its finest map.
         """
         super().__init__()
         self.network: Any = network
+        self.rgb, self.dim, self.patch_size = [*rgb], dim, patch_size
         self._settings = settings
         self.requires_grad_(False)
         self.eval()

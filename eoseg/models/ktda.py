@@ -253,7 +253,12 @@ def _modulation(
     channels: int, levels: int, arguments: str | Mapping[str, Any]
 ) -> nn.Module:
     named = {'kind': arguments} if isinstance(arguments, str) else dict(arguments)
-    if named.get('kind') == 'none':
+    # On the command line, one argument of a mapping replaces all of it.
+    if 'kind' not in named:
+        raise ValueError(
+            f'modulation must name its kind, such as {{kind: vit, depth: 2}}; got {named}'
+        )
+    if named['kind'] == 'none':
         return nn.Identity()
     return FeatureModulation(channels, levels, **named)
 

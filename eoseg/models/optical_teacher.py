@@ -25,11 +25,14 @@ class OpticalTeacher(FrozenNetwork):
         Args:
             network: With its trained weights; it is not copied.
         """
-        super().__init__(network, type(network).__name__)
         first = next(iter(network.parameters()))
-        self.rgb = list(range(first.shape[1]))
-        self.dim = network.channels['z']
-        self.patch_size = network.backbone.strides[0]
+        super().__init__(
+            network,
+            settings=type(network).__name__,
+            rgb=range(first.shape[1]),
+            dim=network.channels['z'],
+            patch_size=network.backbone.strides[0],
+        )
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> list[Tensor]:

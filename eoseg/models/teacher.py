@@ -68,11 +68,14 @@ class Teacher(FrozenNetwork):
             load_pretrained(network, weights, len(rgb))
         chosen = _checked_blocks(name, blocks, len(network.blocks))
         normed = _blocks_with_norm(name, network, chosen, norm_all)
-        super().__init__(network, f'{name} {sorted(kwargs.items())} {chosen} {normed}')
-        self.rgb = list(rgb)
+        super().__init__(
+            network,
+            settings=f'{name} {sorted(kwargs.items())} {chosen} {normed}',
+            rgb=rgb,
+            dim=network.embed_dim,
+            patch_size=network.patch_embed.patch_size[0],
+        )
         self.blocks = chosen
-        self.dim = network.embed_dim
-        self.patch_size = network.patch_embed.patch_size[0]
         self._normed = normed
 
     def grid(self, height: int, width: int) -> tuple[int, int]:

@@ -269,12 +269,11 @@ class Task(BaseTask):
             self._adopt(Inputs.from_dict(said['inputs']))
         own, given = self.state_dict(), checkpoint['state_dict']
         spare = {k: v for k, v in own.items() if k.startswith(self.training_only)}
-        # A test may have nothing of that kind, such as projectors without a teacher.
-        known = {
-            key: value
-            for key, value in given.items()
-            if key in own or not key.startswith(self.training_only)
-        }
+        # A test may have nothing of a kind, such as projectors without a teacher.
+        absent = tuple(
+            p for p in self.training_only if not any(k.startswith(p) for k in own)
+        )
+        known = {k: v for k, v in given.items() if not k.startswith(absent)}
         checkpoint['state_dict'] = spare | known
 
     def _adopt(self, inputs: Inputs) -> None:

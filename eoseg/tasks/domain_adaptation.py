@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from eoseg_datasets.classes import Legend
 
+from ..errors import CheckpointError
 from ..inputs import CHECKPOINT_KEY, Inputs
 from ..losses import (
     PseudoLabels,
@@ -54,7 +56,7 @@ DOMAINS = ('source', 'target')
 
 #: A class of which the source has this much is lost in the target when teachers find less
 #: than this share of it there.
-LEAST_SHARE, LOST = 0.01, 0.1
+LEAST, LOST = 0.01, 0.1
 
 
 class _Answer(NamedTuple):
@@ -136,7 +138,8 @@ class DomainAdaptation(Task):
                 target's backbone and decoder (``target``); their *decay* (0.999);
                 *threshold* and *rare_threshold* of :func:`~eoseg.losses.pseudo_labels`;
                 *balance*, whether rare classes of pseudo-labels count as much as frequent
-                ones (:func:`~eoseg.losses.balanced`, not of the paper); weights of *self_training* (0.25) and *adversarial* (0.005).
+                ones (:func:`~eoseg.losses.balanced`, not of the paper); weights of
+                *self_training* (0.25) and *adversarial* (0.005).
             class_weights: Weight of each class in the cross-entropy, or two such lists,
                 one for each decoder. By default all are 1.
             pseudo_class_weights: Weight of each class of pseudo-labels that the teachers
@@ -340,8 +343,9 @@ class DomainAdaptation(Task):
         labels = self._labels(image, target, valid)
         self.shares['source'](mask)
         said = self.shares['target'](labels.mask)
+        learned = labels
         if self.settings.balance:
-            labels = balanced(labels, self._shares_so_far('target'))
+            learned = balanced(labels, self._shares_so_far('target'))
         size = image.shape[-2:]
         answers = [resize(logits, size) for logits in (target.source, target.target)]
         # Of each backbone, the other domain is to look like its own.
@@ -355,7 +359,7 @@ class DomainAdaptation(Task):
             terms[f'segmentation_{name}'] = self._segmentation(logits, mask, weights)
             terms[f'self_training_{name}'] = self_training_loss(
                 unlabelled,
-                labels,
+                learned,
                 weights,
                 self.settings.normalization,
                 self.inputs.ignore_index,
@@ -375,19 +379,24 @@ class DomainAdaptation(Task):
     def _shares_so_far(self, domain: str) -> Tensor:
         return cast(RunningShares, self.shares[domain]).shares
 
+    @rank_zero_only
     def on_train_end(self) -> None:
         """Say which classes the teachers hardly find in the target any more."""
+        if self.settings.self_training == 0:
+            return  # nobody has listened to them
+        advice = 'train without teachers (settings: {self_training: 0})'
+        if not self.settings.balance:
+            advice += ', or let rare classes count as much as others (settings: {balance: true})'
         source, target = (self._shares_so_far(name).tolist() for name in DOMAINS)
         for name, there, here in zip(self.inputs.classes, source, target, strict=True):
-            if there >= LEAST_SHARE and here < LOST * there:
+            if there >= LEAST and here < LOST * there:
                 log.warning(
                     'the class %s is %.1f %% of the source, and %.1f %% of what the '
-                    'teachers say of the target. If it should be there, train without '
-                    'teachers (settings: {self_training: 0}), or let rare classes count '
-                    'as much as others (settings: {balance: true})',
+                    'teachers say of the target. If it should be there, %s',
                     name,
                     100 * there,
                     100 * here,
+                    advice,
                 )
 
     def _sum(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -535,6 +544,21 @@ class DomainAdaptation(Task):
         super().on_save_checkpoint(checkpoint)
         if 'optimizer_states' not in checkpoint:
             checkpoint[CHECKPOINT_KEY]['network']['paths'] = self.paths
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with what the checkpoint was trained on.
+
+        Raises:
+            CheckpointError: If the data have other bands or classes, or it holds the path
+                of the target alone, and this network has both.
+        """
+        network = checkpoint.get(CHECKPOINT_KEY, {}).get('network', {})
+        if (network.get('paths'), self.paths) == ('target', 'both'):
+            raise CheckpointError(
+                'the checkpoint holds the path of the target alone, this network has both; '
+                'give --model.network.paths target'
+            )
+        super().on_load_checkpoint(checkpoint)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ def tiny_ktda(**kwargs: Any) -> KTDA:
     arguments: dict[str, Any] = {
         'backbone': 'mobilenetv3_small_050',
         'dim': 16,
-        'modulation': {'depth': 1},
+        'modulation': {'kind': 'vit', 'depth': 1},
         'head_channels': 8,
     }
     torch.manual_seed(0)
@@ -277,6 +277,7 @@ def test_projections_start_small() -> None:
     [
         ({'align': 'both'}, "align must be 'teacher' or 'student', got 'both'"),
         ({'modulation': 'cnn'}, "modulation must be .* got 'cnn'"),
+        ({'modulation': {'depth': 2}}, 'modulation must name its kind'),
         ({'levels': 'two'}, "levels must be 'all', 'last' or 'sum', got 'two'"),
         ({'levels': 'sum', 'align': 'student'}, "needs align='teacher'"),
         ({'head': 'fcn'}, "head must be 'uper' or 'segformer', got 'fcn'"),
