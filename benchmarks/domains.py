@@ -17,8 +17,7 @@ the same network, the same steps and patches of the same size:
   and those of the batch norms are taken anew there
 * ``published``: ST-DASegNet with thresholds and weights of the paper
 * ``adapted``: the same with those of :data:`FEW_STEPS`
-* ``balanced``: that, with all classes of pseudo-labels counting the same
-* ``adversarial``, ``self-training``: as ``adapted``, without teachers or without
+* ``adversarial``, ``self-training``: that, without teachers or without
   discriminators
 * ``target path``: the same weights, of which only the path of the target answers
 * ``oracle``: trained on the labels of the northern half of the target
@@ -93,7 +92,6 @@ FEW_STEPS = {'threshold': 0.8, 'self_training': 1.0}
 ADAPTATIONS: dict[str, dict[str, float]] = {
     'published': {},
     'adapted': FEW_STEPS,
-    'balanced': FEW_STEPS | {'balance': True},
     'adversarial': FEW_STEPS | {'self_training': 0.0},
     'self-training': FEW_STEPS | {'adversarial': 0.0},
 }
@@ -105,7 +103,6 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     'adversarial': ('adversarial',),
     'self-training': ('self-training',),
     'adapted': ('adapted', 'target path'),
-    'balanced': ('balanced',),
     'oracle': ('oracle',),
 }
 

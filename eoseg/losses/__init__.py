@@ -21,7 +21,6 @@ from .segmentation import (
 from .self_training import (
     PseudoLabels,
     RunningShares,
-    balanced,
     cross_entropy_over_all,
     pseudo_labels,
     self_training_loss,
@@ -38,7 +37,6 @@ __all__ = (
     'RunningShares',
     'SegmentationLoss',
     'adversarial_loss',
-    'balanced',
     'cross_entropy_over_all',
     'dice_loss',
     'discriminator_accuracy',

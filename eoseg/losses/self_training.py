@@ -9,9 +9,6 @@ from torch.nn import functional as F
 #: How much a batch adds to the shares of the classes.
 _MOMENTUM = 0.05
 
-#: Classes of a smaller share count as if they had this one: their few pixels are noise.
-_FLOOR = 0.01
-
 #: What a sum over pixels is divided by: those that count, or all of them.
 Normalization = Literal['valid', 'all']
 
@@ -114,33 +111,6 @@ class RunningShares(nn.Module):
         if counts.any():
             self.shares.lerp_(found, _MOMENTUM)
         return found
-
-
-def balanced(labels: PseudoLabels, shares: Tensor) -> PseudoLabels:
-    """Let all classes of pseudo-labels count the same, the rare and the frequent ones.
-
-    Where a class is rarer in the source than in the target, teachers find too little of
-    it; students that learn from that find less, and in the end it is gone. Here the pixels
-    of a class count by one over its share, so that the classes have equal parts in the
-    loss.
-
-    If you use this function in your research, please cite the following paper, which has
-    the idea:
-
-    * https://arxiv.org/abs/1810.07911
-
-    Args:
-        labels: What a teacher says of a batch.
-        shares: Share of each class in what it has said so far, of shape (K,).
-
-    Returns:
-        The same labels, whose weights are multiplied by 1 / (K x share).
-    """
-    classes = len(shares)
-    worth = 1 / (classes * shares.clamp(min=_FLOOR))
-    # Pixels that are not valid have no weight, whatever it is multiplied by.
-    each = worth[labels.mask.clamp(0, classes - 1)]
-    return labels._replace(weight=labels.weight * each)
 
 
 def self_training_loss(

@@ -39,7 +39,6 @@ class Settings:
     decay: float = 0.999
     threshold: float = 0.975
     rare_threshold: float = 0.8
-    balance: bool = False
     self_training: float = 0.25
     adversarial: float = 0.005
 

@@ -25,7 +25,6 @@ from ..losses import (
     PseudoLabels,
     RunningShares,
     adversarial_loss,
-    balanced,
     cross_entropy_over_all,
     discriminator_accuracy,
     discriminator_loss,
@@ -137,9 +136,7 @@ class DomainAdaptation(Task):
                 preset: *teacher*, teachers of both decoders (``decoder``) or of the
                 target's backbone and decoder (``target``); their *decay* (0.999);
                 *threshold* and *rare_threshold* of :func:`~eoseg.losses.pseudo_labels`;
-                *balance*, whether rare classes of pseudo-labels count as much as frequent
-                ones (:func:`~eoseg.losses.balanced`, not of the paper); weights of
-                *self_training* (0.25) and *adversarial* (0.005).
+                weights of *self_training* (0.25) and *adversarial* (0.005).
             class_weights: Weight of each class in the cross-entropy, or two such lists,
                 one for each decoder. By default all are 1.
             pseudo_class_weights: Weight of each class of pseudo-labels that the teachers
@@ -343,9 +340,6 @@ class DomainAdaptation(Task):
         labels = self._labels(image, target, valid)
         self.shares['source'](mask)
         said = self.shares['target'](labels.mask)
-        learned = labels
-        if self.settings.balance:
-            learned = balanced(labels, self._shares_so_far('target'))
         size = image.shape[-2:]
         answers = [resize(logits, size) for logits in (target.source, target.target)]
         # Of each backbone, the other domain is to look like its own.
@@ -359,7 +353,7 @@ class DomainAdaptation(Task):
             terms[f'segmentation_{name}'] = self._segmentation(logits, mask, weights)
             terms[f'self_training_{name}'] = self_training_loss(
                 unlabelled,
-                learned,
+                labels,
                 weights,
                 self.settings.normalization,
                 self.inputs.ignore_index,
@@ -384,19 +378,16 @@ class DomainAdaptation(Task):
         """Say which classes the teachers hardly find in the target any more."""
         if self.settings.self_training == 0:
             return  # nobody has listened to them
-        advice = 'train without teachers (settings: {self_training: 0})'
-        if not self.settings.balance:
-            advice += ', or let rare classes count as much as others (settings: {balance: true})'
         source, target = (self._shares_so_far(name).tolist() for name in DOMAINS)
         for name, there, here in zip(self.inputs.classes, source, target, strict=True):
             if there >= LEAST and here < LOST * there:
                 log.warning(
                     'the class %s is %.1f %% of the source, and %.1f %% of what the '
-                    'teachers say of the target. If it should be there, %s',
+                    'teachers say of the target. If it should be there, train without '
+                    'them: settings: {self_training: 0}',
                     name,
                     100 * there,
                     100 * here,
-                    advice,
                 )
 
     def _sum(self, terms: Mapping[str, Tensor]) -> Tensor:

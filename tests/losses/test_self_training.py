@@ -8,10 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eoseg.losses import (
-    PseudoLabels,
     RunningShares,
     adversarial_loss,
-    balanced,
     cross_entropy_over_all,
     discriminator_accuracy,
     discriminator_loss,
@@ -91,27 +89,6 @@ def test_the_loss_is_a_weighted_sum_over_pixels() -> None:
     assert found.item() == pytest.approx(total.item() / 3)
     found = self_training_loss(student, labels, classes, 'all')
     assert found.item() == pytest.approx(total.item() / 4)
-
-
-def said(*classes: int) -> PseudoLabels:
-    """One row of pixels of these classes, of which 255 are not valid."""
-    mask = torch.tensor([[classes]])
-    share = torch.tensor(1.0)
-    return PseudoLabels(mask, (mask != 255).float(), share, share)
-
-
-def test_balanced_classes_have_equal_parts() -> None:
-    labels = said(0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 255, 255)
-    found = balanced(labels, torch.tensor([0.6, 0.3, 0.1]))
-    parts = [found.weight[labels.mask == i].sum().item() for i in (0, 1, 2, 255)]
-    assert parts == pytest.approx([10 / 3] * 3 + [0])
-    assert found.mask.equal(labels.mask)
-
-
-def test_a_class_that_is_hardly_there_counts_with_measure() -> None:
-    found = balanced(said(0, 1), torch.tensor([0.999, 0.001]))
-    # As if it were a hundredth of the pixels.
-    assert found.weight[0, 0].tolist() == pytest.approx([1 / 1.998, 50])
 
 
 def test_shares_follow_the_batches_slowly() -> None:

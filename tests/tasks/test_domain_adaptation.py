@@ -23,8 +23,6 @@ from torch.utils.data import DataLoader
 from eoseg.checkpoint import Checkpoint
 from eoseg.errors import CheckpointError
 from eoseg.inputs import Inputs
-from eoseg.losses import balanced, self_training_loss
-from eoseg.models.heads import resize
 from eoseg.tasks import DomainAdaptation, domain_adaptation
 from eoseg.tasks.adaptation_settings import Settings
 
@@ -376,7 +374,7 @@ def test_rates_rise_and_fall_to_nothing_over_the_iterations(
 
 
 def test_going_on_is_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    settings = {'threshold': 0.3, 'balance': True}
+    settings = {'threshold': 0.3}
     whole = adaptation(lr=1e-3, settings=settings)
     fitted(whole, epochs=3, limit_train_batches=2)
     first = adaptation(lr=1e-3, settings=settings)
@@ -467,38 +465,23 @@ def test_a_class_that_is_lost_in_the_target_is_named(
     assert [
         name for name in INPUTS.classes if f'class {name} is' in caplog.text
     ] == lost
-    assert ('settings: {balance: true}' in caplog.text) == bool(lost)
+    assert ('settings: {self_training: 0}' in caplog.text) == bool(lost)
 
 
-def test_students_learn_from_balanced_labels_and_pictures_show_them_as_they_are() -> (
-    None
-):
-    task = adaptation(settings={'threshold': 0.0, 'balance': True})
-    task._shares_so_far('target').copy_(torch.tensor([0.8, 0.15, 0.05]))
-    answer = task._students(batch())
-    shares = task._shares_so_far('target')
-    logits = resize(answer.target.target, answer.logits.shape[-2:])
-    learned = balanced(answer.labels, shares)
-    assert not learned.weight.equal(answer.labels.weight)
-    expected = self_training_loss(logits, learned).item()
-    assert answer.terms['self_training_target'].item() == pytest.approx(expected)
+def test_shares_of_pseudo_labels_are_told_by_class() -> None:
+    answer = adaptation()._students(batch())
     for i, name in enumerate(INPUTS.classes):
         share = (answer.labels.mask == i).float().mean().item()
         assert answer.terms[f'pseudo_{name}'].item() == pytest.approx(share)
 
 
-@pytest.mark.parametrize(
-    ('settings', 'advice'),
-    [({'self_training': 0.0}, ''), ({'balance': True}, 'self_training: 0')],
-)
-def test_no_advice_is_given_that_was_followed(
-    settings: dict[str, Any], advice: str, caplog: pytest.LogCaptureFixture
+def test_without_self_training_no_class_can_be_lost_by_it(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    task = adaptation(settings=settings)
+    task = adaptation(settings={'self_training': 0.0})
     task._shares_so_far('target').copy_(torch.tensor([1.0, 0.0, 0.0]))
     task.on_train_end()
-    assert bool(caplog.text) == bool(advice)
-    assert advice in caplog.text and 'balance: true' not in caplog.text
+    assert caplog.text == ''
 
 
 def test_both_paths_are_not_those_of_the_target_alone(tmp_path: Path) -> None:
