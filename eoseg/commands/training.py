@@ -140,6 +140,18 @@ class _CLI(LightningCLI):
             }
         )
 
+    def before_instantiate_classes(self) -> None:
+        """Read null where it was typed, as in ``--model.network.backbone_weights null``.
+
+        jsonargparse 4.53 makes the text None of it inside of a mapping.
+        """
+        arguments = self._get(self.config, 'model').get('init_args') or {}
+        for name, value in vars(arguments).items():
+            if isinstance(value, dict):
+                arguments[name] = {
+                    k: None if v == 'None' else v for k, v in value.items()
+                }
+
     def instantiate_trainer(self, **settings: Any) -> Trainer:
         if isinstance(self.model, DomainAdaptation):
             # The last weights: labels of the target, if there are some, choose nothing.

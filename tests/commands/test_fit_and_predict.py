@@ -30,6 +30,7 @@ from eoseg_datasets import SceneFolder, ScenePatch, stack_samples
 #: A network and a training that take seconds.
 SMALL = [
     '--recipe', 'demo-ktda', '--model.network.backbone', 'resnet10t',
+    '--model.network.backbone_weights', 'null',
     '--model.network.decoder_channels', '16', '--model.network.head_channels', '16',
     '--model.teacher.depth', '4', '--model.teacher.embed_dim', '48',
     '--model.teacher.num_heads', '3', '--model.teacher.rgb', '[0,1,0]',
