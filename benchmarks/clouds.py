@@ -16,11 +16,14 @@ trained in one of these arms
 * ``modulation``: on labels alone, with blocks of feature modulation of the kind
   ``pooled`` (``vit``, ``window`` and ``mlp`` are other kinds of them)
 * ``both``
+* ``taught``: on labels alone, after 1200 steps of lessons on other images, those of
+  ``--unlabelled``
 * ``unet``: on labels alone, and the student is a U-Net on the same backbone
 
 from weights of ImageNet (``pretrained``) or from random ones (``scratch``, and
 ``scratch-long`` with twice the steps), and with some number of labelled images. Every arm
-has the same steps; with random weights the first of them learn from the teacher alone.
+but ``taught`` has the same steps; with random weights the first of those of ``transfer``
+and ``both`` learn from the teacher alone.
 
 A line of the CSV is what one student made of one image; runs that the file has are not
 made again. The table has one confusion matrix of all images per seed, and of the scores
@@ -55,6 +58,7 @@ from .lessons import (
     Pair,
     maps_of,
     read_pairs,
+    read_unlabelled,
     taught,
 )
 from .students import (
@@ -81,6 +85,7 @@ MODULATION = {
     'vit': 'vit',
     'window': 'window',
     'mlp': 'mlp',
+    'taught': None,
 }
 
 #: Arms that the teacher has a part in.
@@ -99,6 +104,9 @@ SCHEDULES = {
     ('scratch-long', False): Schedule(lr=2e-3, steps=300),
     ('scratch-long', True): Schedule(lr=2e-3, steps=75, lessons=225),
 }
+
+#: Lessons on images without labels, before the first label.
+LESSONS = Schedule(lr=2e-3, steps=0, lessons=1200)
 
 COLUMNS = (
     'init',
@@ -213,6 +221,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--weights', type=Path, required=True)
     add('--arms', nargs='+', choices=ARMS, default=ARMS[:4])
     add('--init', nargs='+', choices=INITS, default=INITS[:2])
+    add('--unlabelled', type=Path, help='folder of images for the arm taught')
     add('--seeds', nargs='+', type=int, default=[0, 1, 2])
     add('--labelled', nargs='+', default=['all'], help='labelled images, or all')
     add('--out', type=Path, default=Path('clouds.csv'))
@@ -241,6 +250,9 @@ def _measured(
         return
     # The first process asks the teacher, the others find its maps in the cache.
     _course(options.data, options.weights, options.cache)
+    for run in runs:
+        if run.arm == 'taught':
+            _taught(run, options)
     with ProcessPoolExecutor(options.jobs, get_context('spawn')) as pool:
         yield from pool.map(_measure, runs, [options] * len(runs))
 
@@ -248,14 +260,37 @@ def _measured(
 def _measure(run: Run, options: argparse.Namespace) -> list[Result]:
     torch.set_num_threads(1)
     course = _course(options.data, options.weights, options.cache)
-    weights = options.weights / f'{BACKBONE}.safetensors'
-    return measure(run, *course.divided(run.fold), weights)
+    initial = torch.load(_taught(run, options)) if run.arm == 'taught' else None
+    return measure(run, *course.divided(run.fold), _backbone(options), initial)
+
+
+def _backbone(options: argparse.Namespace) -> Path:
+    path: Path = options.weights / f'{BACKBONE}.safetensors'
+    return path
 
 
 @cache
 def _course(data: Path, weights: Path, folder: Path) -> Course:
     pairs = read_pairs(data)
     return Course(pairs, maps_of(pairs, weights / f'{TEACHER}.safetensors', folder))
+
+
+def _taught(run: Run, options: argparse.Namespace) -> Path:
+    """Weights of a student that has seen no label, made where they are missing."""
+    begun = 'pretrained' if run.init == 'pretrained' else 'random'
+    path: Path = options.cache / f'taught_{begun}_{run.seed}.pt'
+    if path.is_file():
+        return path
+    if options.unlabelled is None:
+        raise SystemExit('the arm taught needs --unlabelled, a folder of images')
+    others = read_unlabelled(options.unlabelled)
+    maps = maps_of(others, options.weights / f'{TEACHER}.safetensors', options.cache)
+    torch.manual_seed(run.seed)
+    model = student(_backbone(options) if begun == 'pretrained' else None, None)
+    random = np.random.default_rng(run.seed)
+    learn_from_teacher(model, taught(others, maps), LESSONS, random)
+    torch.save(model.state_dict(), path)
+    return path
 
 
 def fold_of(pairs: Sequence[Pair]) -> list[int]:
@@ -291,7 +326,11 @@ def few(scenes: Sequence[str], count: int, seed: int) -> list[int]:
 
 
 def measure(
-    run: Run, lessons: Sequence[Lesson], test: Sequence[Pair], weights: Path
+    run: Run,
+    lessons: Sequence[Lesson],
+    test: Sequence[Pair],
+    weights: Path,
+    initial: Mapping[str, Tensor] | None = None,
 ) -> list[Result]:
     """Train a student and test it.
 
@@ -300,9 +339,12 @@ def measure(
         lessons: Training images.
         test: Test images.
         weights: Weights of the backbone.
+        initial: Weights of the student to begin with, where it has learned before.
     """
     torch.manual_seed(run.seed)
     model = _network(run, weights)
+    if initial is not None:
+        model.load_state_dict(initial)
     schedule = SCHEDULES[run.init, run.arm in TRANSFER]
     start = time.process_time()
     _train(model, run, lessons, schedule)

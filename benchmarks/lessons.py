@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eoseg.models import CachedTeacher, Teacher
 
-from .pictures import jittered, normal, read_picture
+from .pictures import jittered, normal, read_picture, stretched
 
 TEACHER = 'vit_small_patch14_dinov2'
 
@@ -82,6 +82,25 @@ def read_pairs(root: Path) -> list[Pair]:
             f'No images/*.png in {root}. Give the folder with images and masks.'
         )
     return [_read_pair(path, root / 'masks' / path.name) for path in paths]
+
+
+def read_unlabelled(root: Path) -> list[Pair]:
+    """Read images that have no masks; each is stretched by itself.
+
+    Args:
+        root: Folder of GeoTIFF files whose first bands are red, green and blue.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    paths = sorted(root.glob('*.tif'))
+    if not paths:
+        raise FileNotFoundError(f'No *.tif in {root}. Give a folder of images.')
+    images = [stretched(read_picture(path)[:3]) for path in paths]
+    return [
+        _whole_cells(Pair(path.stem, image, torch.full(image.shape[-2:], IGNORED)))
+        for path, image in zip(paths, images, strict=True)
+    ]
 
 
 def _read_pair(image: Path, mask: Path) -> Pair:
