@@ -9,6 +9,8 @@
     └── OutputExistsError      (also FileExistsError)
 """
 
+from collections.abc import Sequence
+
 
 class EOSegError(Exception):
     """Root of the errors that carry advice for the user."""
@@ -28,3 +30,19 @@ class SceneMismatchError(EOSegError, ValueError):
 
 class OutputExistsError(EOSegError, FileExistsError):
     """The output is there already and was not to be overwritten."""
+
+
+def check_choice(name: str, given: object, accepted: Sequence[str]) -> None:
+    """Refuse what is none of the accepted words.
+
+    Args:
+        name: Of the argument.
+        given: Its value.
+        accepted: At least two words.
+
+    Raises:
+        ValueError: If *given* is none of them.
+    """
+    if given not in accepted:
+        *others, last = map(repr, accepted)
+        raise ValueError(f'{name} must be {", ".join(others)} or {last}, got {given!r}')

@@ -3,7 +3,7 @@
 from .aspp import ASPPHead
 from .atl import ATL, HighPass
 from .backbone import Backbone
-from .dasegnet import MixTransformer, STDAOutput, STDASegNet
+from .dasegnet import STDAOutput, STDASegNet
 from .discriminator import FeatureDiscriminator
 from .disentangle import (
     DistinctGate,
@@ -30,6 +30,7 @@ from .hfdnet import (
     HFDOutput,
 )
 from .ktda import KTDA, FeatureAlignment, KTDAOutput
+from .mix_transformer import MixTransformer
 from .modulation import FeatureModulation
 from .optical_teacher import OpticalTeacher
 from .sam import AdaptedSAM

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..errors import check_choice
 from .backbone import Backbone
 from .heads import AuxiliaryHeads, MultiLevelNeck, SegFormerHead, UPerHead, resize
 from .modulation import FeatureModulation
@@ -150,8 +151,8 @@ class KTDA(nn.Module):
             CheckpointError: If *backbone_weights* are those of another network.
         """
         super().__init__()
-        _check_choice('levels', levels, ('all', 'last', 'sum'))
-        _check_choice('align', align, ('teacher', 'student'))
+        check_choice('levels', levels, ('all', 'last', 'sum'))
+        check_choice('align', align, ('teacher', 'student'))
         if (levels, align) == ('sum', 'student'):
             raise ValueError(
                 "levels='sum' adds up maps of one grid; it needs align='teacher'"
@@ -270,15 +271,9 @@ def _head(
     channels: int,
     dropout: float,
 ) -> nn.Module:
-    _check_choice('head', kind, ('uper', 'segformer'))
+    check_choice('head', kind, ('uper', 'segformer'))
     head = UPerHead if kind == 'uper' else SegFormerHead
     return head(in_channels, num_classes, channels, dropout)
-
-
-def _check_choice(name: str, given: str, accepted: Sequence[str]) -> None:
-    if given not in accepted:
-        *others, last = map(repr, accepted)
-        raise ValueError(f'{name} must be {", ".join(others)} or {last}, got {given!r}')
 
 
 def _init_truncated_normal(module: nn.Module) -> None:

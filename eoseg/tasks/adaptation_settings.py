@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, cast
 
+from ..errors import check_choice
 from ..inputs import Inputs
 from ..losses.self_training import Normalization
 
@@ -53,10 +54,7 @@ def choose(preset: str, given: Mapping[str, Any]) -> Settings:
     Raises:
         ValueError: If there is no such preset or setting, or none of such a value.
     """
-    if preset not in PRESETS:
-        raise ValueError(
-            f'preset must be {" or ".join(map(repr, PRESETS))}, got {preset!r}'
-        )
+    check_choice('preset', preset, [*PRESETS])
     known = [one.name for one in fields(Settings)]
     if unknown := [name for name in given if name not in known]:
         raise ValueError(f'settings takes {", ".join(known)}; got {", ".join(unknown)}')
@@ -67,11 +65,7 @@ def choose(preset: str, given: Mapping[str, Any]) -> Settings:
         ('statistics', ('target', 'both')),
         ('teacher', ('decoder', 'target')),
     ):
-        if getattr(settings, name) not in accepted:
-            raise ValueError(
-                f'{name} must be {" or ".join(map(repr, accepted))}, '
-                f'got {getattr(settings, name)!r}'
-            )
+        check_choice(name, getattr(settings, name), accepted)
     for name in ('decay', 'threshold', 'rare_threshold'):
         if not 0 <= getattr(settings, name) <= 1:
             raise ValueError(f'{name} must be 0 to 1, got {getattr(settings, name)}')

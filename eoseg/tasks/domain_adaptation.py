@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from eoseg_datasets.classes import Legend
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, check_choice
 from ..inputs import CHECKPOINT_KEY, Inputs
 from ..losses import (
     PseudoLabels,
@@ -160,8 +160,7 @@ class DomainAdaptation(Task):
         named = {'backbone': 'mit_b5', **(network or {})}
         # A network without a source path cannot be trained.
         self.paths: Literal['both', 'target'] = named.pop('paths', 'both')
-        if self.paths not in ('both', 'target'):
-            raise ValueError(f"paths must be 'both' or 'target', got {self.paths!r}")
+        check_choice('paths', self.paths, ('both', 'target'))
         if self.paths == 'target':
             self.training_only += SOURCE_PATH
         self.target_side = target_side
